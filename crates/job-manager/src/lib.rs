@@ -1,0 +1,1 @@
+//! Job Manager: decompose, progress, malformed jobs, aggregate; pure.

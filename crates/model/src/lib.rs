@@ -1,0 +1,20 @@
+//! The vocabulary of the grid as plain values: ids, units, jobs and their plans, limits, failures, clients.
+//!
+//! Nothing here reads a clock, a file or a socket; serde is derived on values because they rest on disk and
+//! cross the wire inside the types of `protocol`. The words are those of docs/vocabulary.md.
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod failure;
+pub mod ids;
+pub mod limits;
+pub mod plan;
+pub mod subjob;
+pub mod units;
+
+pub use client::{Capacity, Inventory};
+pub use failure::{FailureClass, FailureReason};
+pub use ids::{BlobHash, ClientId, Fence, JobId, SubjobId, UserName};
+pub use limits::{Limits, Resources};
+pub use subjob::{Attempt, OutputFile, SubjobResult, Usage};
+pub use units::{ByteSize, Timestamp};

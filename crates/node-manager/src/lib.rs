@@ -1,0 +1,1 @@
+//! Node Manager: registry, liveness, black holes; pure.

@@ -1,0 +1,1 @@
+//! Resource Scheduler: match, place, lease, retry, explain; pure.
