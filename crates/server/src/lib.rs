@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The shell around the three layers: event loop, store, files, HTTP.
+
+pub mod files;
