@@ -1,0 +1,1 @@
+//! Cuts an input file into runs of whole records (§2.1 step 3).
