@@ -94,13 +94,10 @@ impl FailureReason {
         }
     }
 
-    /// Whether the attempt counts against the subjob's `attempts`. Evictions and lost clients do not: on desktops
-    /// they are daily life.
+    /// Whether the attempt counts against the subjob's `attempts`. Evictions, lost clients and clients that are
+    /// broken do not: on desktops they are daily life, and have bounds of their own.
     pub fn is_strike(&self) -> bool {
-        !matches!(
-            self,
-            FailureReason::LeaseExpired | FailureReason::LeaseLost | FailureReason::Evicted { .. }
-        )
+        self.class() == FailureClass::MalformedSubjob
     }
 }
 
@@ -112,7 +109,10 @@ impl fmt::Display for FailureReason {
                 write!(f, "the program was ended by signal {signal} ({})", signal_name(*signal))
             }
             FailureReason::MemoryLimit { limit, peak } => {
-                write!(f, "killed by the memory limit of {limit} after a peak of {peak}: raise resources.memory")
+                write!(
+                    f,
+                    "killed by the memory limit of {limit} after a peak of {peak}: raise resources.memory"
+                )
             }
             FailureReason::RuntimeMax { limit } => {
                 write!(f, "ran longer than limits.runtime_max = {}", display_duration(*limit))
@@ -132,11 +132,15 @@ impl fmt::Display for FailureReason {
             FailureReason::OutputLimit { limit, size } => {
                 write!(f, "its outputs are {size}, the limit is {limit}: raise limits.output")
             }
-            FailureReason::OutputMissing { path } => write!(f, "the declared output '{path}' was not produced"),
+            FailureReason::OutputMissing { path } => {
+                write!(f, "the declared output '{path}' was not produced")
+            }
             FailureReason::OutputRefused { path, why } => write!(f, "the output '{path}' was refused: {why}"),
             FailureReason::NotStarted { why } => write!(f, "the program could not be started: {why}"),
             FailureReason::ClientStorage { why } => write!(f, "the client's disk failed: {why}"),
-            FailureReason::Tampering { path } => write!(f, "'{path}' is not what the manifest says: tampering"),
+            FailureReason::Tampering { path } => {
+                write!(f, "'{path}' is not what the manifest says: tampering")
+            }
             FailureReason::ClientSetup { why } => write!(f, "the client could not set up the subjob: {why}"),
             FailureReason::LeaseExpired => f.write_str("the client was not heard of for too long"),
             FailureReason::LeaseLost => f.write_str("the client was restarted and lost the subjob"),

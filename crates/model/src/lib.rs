@@ -7,6 +7,7 @@
 pub mod client;
 pub mod failure;
 pub mod ids;
+pub mod job;
 pub mod limits;
 pub mod plan;
 pub mod subjob;
@@ -15,6 +16,7 @@ pub mod units;
 pub use client::{Capacity, Inventory};
 pub use failure::{FailureClass, FailureReason};
 pub use ids::{BlobHash, ClientId, Fence, JobId, SubjobId, UserName};
+pub use job::{Counts, JobState};
 pub use limits::{Limits, Resources};
 pub use subjob::{Attempt, OutputFile, SubjobResult, Usage};
 pub use units::{ByteSize, Timestamp};

@@ -42,11 +42,17 @@ pub struct Template(pub Vec<Piece>);
 pub enum Piece {
     Text(String),
     /// The subjob's index, zero-padded to `width` digits.
-    Index { width: u8 },
+    Index {
+        width: u8,
+    },
     /// `Repeat::seed` plus the subjob's index.
     Seed,
     /// The value that the subjob has on an axis.
-    Value { axis: u32, column: u32, part: ValuePart },
+    Value {
+        axis: u32,
+        column: u32,
+        part: ValuePart,
+    },
 }
 
 /// Which part of an axis' value a placeholder asks for.
@@ -172,7 +178,10 @@ pub enum Aggregate {
     Concat(Concat),
     Table(Table),
     /// Keeps a file of each subjob under a name of its own.
-    Files { from: Source, to: Template },
+    Files {
+        from: Source,
+        to: Template,
+    },
 }
 
 /// Which file of a subjob an aggregate reads.

@@ -9,7 +9,9 @@ use thiserror::Error;
 
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum UnitError {
-    #[error("'{text}' has no unit: write {text}B, {text}KB, {text}KiB, {text}MB, {text}MiB, {text}GB or {text}GiB")]
+    #[error(
+        "'{text}' has no unit: write {text}B, {text}KB, {text}KiB, {text}MB, {text}MiB, {text}GB or {text}GiB"
+    )]
     SizeWithoutUnit { text: String },
     #[error("'{text}' is not a size: write a number and one of B, KB, KiB, MB, MiB, GB, GiB, TB, TiB")]
     Size { text: String },
