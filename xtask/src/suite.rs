@@ -97,12 +97,19 @@ fn from_junit(xml: &str) -> Tally {
 fn from_libtest<'a>(lines: impl Iterator<Item = &'a str>) -> Tally {
     let mut tally = Tally::default();
     let mut name = "";
+    let mut is_failures = false;
     for line in lines {
+        // The output of failed tests is shown too, under its own heading; a failed test is not skipped.
+        is_failures = match line {
+            "successes:" => false,
+            "failures:" => true,
+            _ => is_failures,
+        };
         if let Some(shown) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
             name = shown;
         } else if let Some(reason) = skip_reason(line) {
             // A test that gives two reasons is still one test.
-            if !name.is_empty() {
+            if !name.is_empty() && !is_failures {
                 tally.skipped.push(format!("{name}: {reason}"));
                 name = "";
             }
@@ -179,6 +186,11 @@ skipped: no /dev/fuse
 skipped: nor anything else
 
 test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
+failures:
+
+---- tests::d stdout ----
+skipped: not any more
+
 test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
         let skipped = vec!["tests::b: no /dev/fuse".to_owned()];
         assert_eq!(from_libtest(printed.lines()), Tally { passed: 4, failed: 1, skipped });
