@@ -23,12 +23,13 @@ mod shape;
 mod source;
 mod wording;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::{Result, bail};
 
 pub use documents::missing_paths;
-use source::Source;
+use source::{Source, is_test_file};
 
 use crate::workspace::Workspace;
 
@@ -110,22 +111,42 @@ fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
             }
         }
     }
+    let sources = sources(workspace, &mut findings)?;
     for file in &workspace.files {
         let Some(text) = workspace.text(file)? else { continue };
         findings.extend(wording::check_text(file, &text));
-        let source = if file.ends_with(".rs") { Some(Source::parse(&text)) } else { None };
-        match source {
-            Some(Ok(source)) => {
-                findings.extend(check_source(file, &text, &source));
+        findings.extend(documents::check(file, &text, |path| workspace.exists(path)));
+        match sources.get(file) {
+            Some(source) => {
+                findings.extend(check_source(file, &text, source));
                 findings.extend(places::check(file, &text, |line| source.is_test(line)));
             }
-            Some(Err(line)) => findings.push(Finding::at(file, line, "this is not Rust from here on")),
-            None => findings.extend(places::check(file, &text, |_| false)),
+            None => findings.extend(places::check(file, &text, |_| is_test_file(file))),
         }
-        findings.extend(documents::check(file, &text, |path| workspace.exists(path)));
     }
     findings.extend(documents::check_decisions(&workspace.files));
     Ok(findings)
+}
+
+/// The Rust files, each told whether all of it is tests; those that can't be read are findings.
+fn sources(workspace: &Workspace, findings: &mut Vec<Finding>) -> Result<BTreeMap<String, Source>> {
+    let mut sources = BTreeMap::new();
+    let mut tests: BTreeSet<String> =
+        workspace.files.iter().filter(|file| is_test_file(file)).cloned().collect();
+    for file in workspace.files.iter().filter(|file| file.ends_with(".rs")) {
+        match workspace.text(file)?.as_deref().map_or(Err(1), Source::parse) {
+            Ok(source) => {
+                tests.extend(source.test_modules(file));
+                sources.insert(file.clone(), source);
+            }
+            Err(line) => findings.push(Finding::at(file, line, "this is not Rust from here on")),
+        }
+    }
+    let told = |(file, source): (String, Source)| {
+        let source = if tests.contains(&file) { source.into_test() } else { source };
+        (file, source)
+    };
+    Ok(sources.into_iter().map(told).collect())
 }
 
 fn check_source(file: &str, text: &str, source: &Source) -> Vec<Finding> {

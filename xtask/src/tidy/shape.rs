@@ -1,7 +1,7 @@
 //! How long files and functions may be before they hide what they do. Tests don't count.
 
 use super::Finding;
-use super::source::{Source, is_test_file};
+use super::source::Source;
 
 /// Lines of a file outside its tests: the most there may be, and where to look again.
 const FILE_LINES: usize = 600;
@@ -13,11 +13,8 @@ const FUNCTION_LINES_HINT: usize = 70;
 
 /// Findings about the length of a file and of each of its functions.
 pub fn check(path: &str, text: &str, source: &Source) -> Vec<Finding> {
-    if is_test_file(path) {
-        return Vec::new();
-    }
     let mut findings = Vec::new();
-    let lines = text.lines().count() - source.test_lines();
+    let lines = source.production_lines(text.lines().count());
     if lines > FILE_LINES_HINT {
         let text =
             format!("{lines} lines outside tests: split above {FILE_LINES_HINT}, at most {FILE_LINES}");
@@ -123,7 +120,9 @@ mod tests {
     fn tests_may_be_long() {
         let module = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", function(700));
         assert_eq!(check_text("a.rs", &module), []);
-        assert_eq!(check_text("tests/end_to_end/a.rs", &function(700)), []);
+        let text = function(700);
+        let tests = Source::parse(&text).expect("the sample is Rust").into_test();
+        assert_eq!(check("tests/end_to_end/a.rs", &text, &tests), []);
     }
 
     #[test]

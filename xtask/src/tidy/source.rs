@@ -26,6 +26,8 @@ pub struct SpelledPath {
 pub struct Source {
     pub tokens: Vec<Token>,
     tests: Vec<RangeInclusive<usize>>,
+    /// Whether the file as a whole is part of tests only.
+    is_test: bool,
 }
 
 impl Source {
@@ -35,17 +37,36 @@ impl Source {
         let mut tokens = Vec::new();
         flatten(stream, &mut tokens);
         let tests = test_items(&tokens);
-        Ok(Source { tokens, tests })
+        Ok(Source { tokens, tests, is_test: false })
+    }
+
+    /// The same file when all of it is tests.
+    pub fn into_test(self) -> Self {
+        Source { is_test: true, ..self }
     }
 
     /// Whether a line belongs to an item under `#[cfg(test)]`.
     pub fn is_test(&self, line: usize) -> bool {
-        self.tests.iter().any(|range| range.contains(&line))
+        self.is_test || self.tests.iter().any(|range| range.contains(&line))
     }
 
-    /// How many lines belong to items under `#[cfg(test)]`.
-    pub fn test_lines(&self) -> usize {
-        self.tests.iter().map(|range| range.end() - range.start() + 1).sum()
+    /// How many of `lines` lines do not belong to tests.
+    pub fn production_lines(&self, lines: usize) -> usize {
+        let tests: usize = self.tests.iter().map(|range| range.end() - range.start() + 1).sum();
+        if self.is_test { 0 } else { lines - tests }
+    }
+
+    /// The files that `path` makes part of tests by `#[cfg(test)] mod NAME;`, in both places where they may be.
+    pub fn test_modules(&self, path: &str) -> Vec<String> {
+        let folder = match path.rsplit_once('/') {
+            Some((folder, "lib.rs" | "main.rs" | "mod.rs")) => folder,
+            _ => path.trim_end_matches(".rs"),
+        };
+        let is_module = |window: &&[Token]| {
+            window[0].text == "mod" && window[2].text == ";" && self.is_test(window[0].line)
+        };
+        let modules = self.tokens.windows(3).filter(is_module).map(|window| &window[1].text);
+        modules.flat_map(|name| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]).collect()
     }
 
     /// Every path of two or more segments, and every single name that a `use` brings in.
@@ -80,9 +101,9 @@ impl Source {
     }
 }
 
-/// Whether a file holds nothing but tests by its name: `tests.rs`, or anything in a folder `tests`.
+/// Whether a file lies in a folder that holds nothing but tests.
 pub fn is_test_file(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.split('/').any(|part| part == "tests" || part == "benches")
+    path.split('/').any(|part| part == "tests" || part == "benches")
 }
 
 fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
@@ -223,7 +244,16 @@ mod tests {
         let text = "fn a() {}\n#[cfg(test)]\nuse x::{y, z};\nfn b() {}\n#[cfg(test)]\nmod tests {\n    fn c() {}\n}\n";
         let source = source(text);
         let tests: Vec<usize> = (1..=8).filter(|line| source.is_test(*line)).collect();
-        assert_eq!((tests, source.test_lines()), (vec![2, 3, 5, 6, 7, 8], 6));
+        assert_eq!((tests, source.production_lines(8)), (vec![2, 3, 5, 6, 7, 8], 2));
+        assert_eq!(source.into_test().production_lines(8), 0);
+    }
+
+    #[test]
+    fn files_under_cfg_test_are_known_from_the_file_that_names_them() {
+        let source = source("mod a;\n#[cfg(test)]\npub mod b;\n#[cfg(test)]\nmod c {\n    mod d;\n}\n");
+        assert_eq!(source.test_modules("src/lib.rs")[..2], ["src/b.rs", "src/b/mod.rs"]);
+        assert_eq!(source.test_modules("src/plan.rs")[0], "src/plan/b.rs");
+        assert!(!source.test_modules("src/lib.rs").contains(&"src/a.rs".to_owned()));
     }
 
     #[test]
@@ -232,9 +262,9 @@ mod tests {
     }
 
     #[test]
-    fn files_of_tests_are_known_by_their_name() {
+    fn folders_of_tests_are_known_by_their_name() {
         for (path, expect) in [
-            ("crates/link/src/tests.rs", true),
+            ("crates/link/tests/replay.rs", true),
             ("tests/end_to_end/demo.rs", true),
             ("crates/link/src/lib.rs", false),
             ("crates/link/src/contests.rs", false),
