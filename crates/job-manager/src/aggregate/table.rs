@@ -85,6 +85,9 @@ impl<'plan> Table<'plan> {
 
     pub(super) fn add(&mut self, index: u64, text: &[u8], out: &mut dyn Write) -> Result<(), Stop> {
         self.write_header(out)?;
+        if self.kept.is_none() && self.left == 0 {
+            return Ok(());
+        }
         let Table { plan, columns, rows, kept, left, row, .. } = self;
         let mut cells = Vec::with_capacity(columns.len());
         for column in columns {
@@ -127,7 +130,7 @@ impl<'plan> Table<'plan> {
         }
     }
 
-    /// The column's names, also over a table without rows.
+    /// The names of the columns, also over a table without rows.
     fn write_header(&mut self, out: &mut dyn Write) -> Result<(), Stop> {
         if !self.header_written {
             self.row.clear();
