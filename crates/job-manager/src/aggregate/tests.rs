@@ -176,7 +176,8 @@ mode |   affinity | dist from best mode
 "
     .to_owned();
     for (mode, affinity) in (1..).zip(affinities) {
-        log += &format!("{mode:4}       {affinity:>5.1}      {:5.3}      {:5.3}\n", f64::from(mode - 1), 0.0);
+        let distance = f64::from(mode - 1) * 1.823;
+        log += &format!("{mode:4}    {affinity:>9}  {distance:>9}  {distance:>9}\n");
     }
     log.into_bytes()
 }
@@ -206,18 +207,17 @@ fn screening(rule: Table) -> Plan {
 fn a_screening_is_a_table_of_affinities_best_first() {
     let best = table(None, &[("affinity", r"^\s+1\s+(-?[\d.]+)")]);
     let plan = screening(Table { sort: vec![by(2, true, false)], ..best });
-    let logs = [docking(&[-7.1, -6.9]), docking(&[-10.2]), b"Parse error\n".to_vec()];
+    let logs = [docking(&[-7.1, -6.998]), docking(&[-10.21]), b"Parse error\n".to_vec()];
     let logs: Vec<&[u8]> = logs.iter().map(Vec::as_slice).collect();
-    let expect = "ligand,affinity\n\"lig,02\",-10.2\nlig01,-7.1\nlig03,\n";
+    let expect = "ligand,affinity\n\"lig,02\",-10.21\nlig01,-7.1\nlig03,\n";
     assert_eq!(String::from_utf8(run(&plan, &logs).unwrap()).unwrap(), expect);
 
     let modes = table(
-        Some(r"^\s+\d+\s+-?\d+\.\d\s.*$"),
+        Some(r"^\s+\d+\s+-?\d+(\.\d+)?\s.*$"),
         &[("mode", r"^\s+(\d+)"), ("affinity", r"^\s+\d+\s+(\S+)"), ("rmsd", r"(\S+)\s+\S+$")],
     );
     let plan = screening(Table { sort: vec![by(3, true, false), by(1, false, true)], top: Some(3), ..modes });
-    let expect =
-        "ligand,mode,affinity,rmsd\n\"lig,02\",1,-10.2,0.000\nlig01,1,-7.1,0.000\nlig01,2,-6.9,1.000\n";
+    let expect = "ligand,mode,affinity,rmsd\n\"lig,02\",1,-10.21,0\nlig01,1,-7.1,0\nlig01,2,-6.998,1.823\n";
     assert_eq!(String::from_utf8(run(&plan, &logs).unwrap()).unwrap(), expect);
 
     // Text keys are the bare cells, not their quoted form.
