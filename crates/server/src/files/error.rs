@@ -44,8 +44,8 @@ pub enum FilesError {
     SliceRange { hash: BlobHash, parent: BlobHash, end: u64, size: u64 },
     #[error("{} is in use by another server", path.display())]
     Locked { path: PathBuf },
-    #[error("{} has format version {found}, this program reads version {known}", path.display())]
-    Version { path: PathBuf, found: u8, known: u8 },
+    #[error("{} says format '{found}', this program reads format '{known}'", path.display())]
+    Version { path: PathBuf, found: String, known: &'static str },
     #[error("{} failed to keep what was written; check the disk, then restart the server", path.display())]
     Broken { path: PathBuf },
 }

@@ -1,15 +1,39 @@
 //! The file store (§2.1): every input, program and result of the grid, named by the BLAKE3 hash of its bytes.
 //!
-//! The trait is synchronous: whoever calls it from the network does so on a
+//! [`DirectoryFiles`] keeps blobs in a directory; [`MemoryFiles`] is the same store in memory, with faults to
+//! order, for tests of the server. The trait is synchronous: whoever calls it from the network does so on a
 //! thread that may block. Which blobs a job needs, and when one may go, is not decided here.
 
+mod compression;
+mod damage;
+mod directory;
+mod disk;
 mod error;
+mod frames;
+mod memory;
+mod pack;
+mod packs;
+mod singles;
+mod slices;
+mod uploads;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod directory_tests;
+#[cfg(test)]
+mod samples;
 
 use std::fmt::Debug;
 
 use model::BlobHash;
 
+pub use damage::{Damage, DamageKind};
+pub use directory::{Config, DirectoryFiles};
 pub use error::FilesError;
+pub use memory::MemoryFiles;
 
 /// Most bytes that one [`Files::read`] returns.
 pub const MAX_READ: usize = 8 << 20;
@@ -120,4 +144,24 @@ pub struct Slice {
 /// The name of `bytes` in the store.
 pub fn hash_of(bytes: &[u8]) -> BlobHash {
     BlobHash(*blake3::hash(bytes).as_bytes())
+}
+
+/// Why a lock of this module can be taken.
+const UNPOISONED: &str = "no thread panics while it holds a lock of the file store";
+
+/// Bytes of a checksum in the store's own structures.
+const CHECKSUM_LEN: usize = 8;
+
+/// The start of the BLAKE3 hash: guards structures against decay, while names guard contents against people.
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_LEN] {
+    *blake3::hash(bytes).as_bytes().first_chunk().expect("a hash is longer than a checksum")
+}
+
+/// The part of a blob of `size` bytes that a read of `len` bytes at `offset` covers.
+fn range_within(size: u64, offset: u64, len: usize) -> Result<std::ops::Range<u64>, FilesError> {
+    if len > MAX_READ {
+        return Err(FilesError::ReadTooLong { len });
+    }
+    let start = offset.min(size);
+    Ok(start..start.saturating_add(len as u64).min(size))
 }

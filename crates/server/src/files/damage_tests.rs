@@ -1,0 +1,188 @@
+//! What crashes and decay do to a store in a directory: what was synced is there, and no wrong byte is handed out.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use model::{BlobHash, ByteSize};
+
+use super::samples::{noise, text};
+use super::{Config, DamageKind, DirectoryFiles, Files, FilesError, MAX_READ, PACK_MAX, Slice, hash_of};
+
+fn open(path: &Path) -> DirectoryFiles {
+    DirectoryFiles::open(path, Config { floor: ByteSize(0), ..Config::default() }).unwrap()
+}
+
+fn file(path: &Path) -> File {
+    File::options().read(true).write(true).open(path).unwrap()
+}
+
+/// `None` if the blob isn't there or is reported as damaged; any other failure, and any wrong byte, is the test's.
+fn read(files: &DirectoryFiles, hash: &BlobHash, content: &[u8]) -> Option<()> {
+    match files.read(hash, 0, MAX_READ) {
+        Ok(bytes) => {
+            assert!(bytes == content, "wrong bytes for {hash}");
+            Some(())
+        }
+        Err(FilesError::Missing { .. } | FilesError::Corrupt { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_pack_cut_at_any_byte_of_its_last_record_keeps_all_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let pack = directory.path().join("packs/0001.pack");
+    let (synced, last) = ([text(1, 300), noise(2, 100), Vec::new()], text(3, 400));
+    let start = {
+        let files = open(directory.path());
+        synced.iter().for_each(|content| assert_eq!(files.put(content).unwrap(), hash_of(content)));
+        files.sync().unwrap();
+        let start = fs::metadata(&pack).unwrap().len();
+        files.put(&last).unwrap();
+        start
+    };
+    let whole = fs::read(&pack).unwrap();
+    for len in start..whole.len() as u64 {
+        fs::write(&pack, &whole[..len as usize]).unwrap();
+        let files = open(directory.path());
+        for content in &synced {
+            read(&files, &hash_of(content), content).unwrap();
+        }
+        assert_eq!(files.size(&hash_of(&last)).unwrap(), None);
+        let torn: Vec<_> = files.damage().iter().map(|damage| (damage.kind, damage.range.clone())).collect();
+        let expect = if len == start { Vec::new() } else { vec![(DamageKind::TornTail, start..len)] };
+        assert_eq!(torn, expect, "cut to {len}");
+        // The store goes on growing at the cut.
+        files.put(&last).unwrap();
+        drop(files);
+        assert!(fs::read(&pack).unwrap() == whole, "cut to {len}");
+    }
+}
+
+#[test]
+fn a_tail_that_never_reached_the_disk_is_cut_off() {
+    // A file system may keep the new length of a file and lose its new bytes.
+    let directory = tempfile::tempdir().unwrap();
+    let synced = text(1, 300);
+    open(directory.path()).put(&synced).unwrap();
+    for junk in [vec![0; 5000], noise(1, 5000), b"DCGR".repeat(2000)] {
+        let pack = file(&directory.path().join("packs/0001.pack"));
+        pack.write_all_at(&junk, pack.metadata().unwrap().len()).unwrap();
+        let files = open(directory.path());
+        assert_eq!(files.damage().len(), 1);
+        read(&files, &hash_of(&synced), &synced).unwrap();
+        drop(files);
+        assert_eq!(open(directory.path()).damage(), []);
+    }
+}
+
+#[test]
+fn a_pack_whose_beginning_was_interrupted_is_begun_again() {
+    for len in 0..8 {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open(directory.path()));
+        file(&directory.path().join("packs/0001.pack")).set_len(len).unwrap();
+        let files = open(directory.path());
+        let hash = files.put(b"content").unwrap();
+        drop(files);
+        read(&open(directory.path()), &hash, b"content").unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_record_is_reported_and_its_blob_can_be_stored_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let contents = [noise(1, 100), noise(2, 100), noise(3, 100)];
+    let hashes = contents.each_ref().map(|content| open(directory.path()).put(content).unwrap());
+    let pack = file(&directory.path().join("packs/0001.pack"));
+    pack.write_all_at(b"decayed", 8 + 156 + 80).unwrap();
+    let files = open(directory.path());
+    let damage: Vec<_> = files.damage().iter().map(|damage| (damage.kind, damage.range.clone())).collect();
+    assert_eq!(damage, [(DamageKind::Decay, 164..320)]);
+    assert!(
+        files.damage()[0].to_string().ends_with("0001.pack: bytes 164 to 320 are damaged and were skipped")
+    );
+    let there = |files: &DirectoryFiles| hashes.map(|hash| files.size(&hash).unwrap().is_some());
+    assert_eq!(there(&files), [true, false, true]);
+    files.put(&contents[1]).unwrap();
+    drop(files);
+    let files = open(directory.path());
+    assert_eq!(there(&files), [true, true, true]);
+    read(&files, &hashes[1], &contents[1]).unwrap();
+}
+
+#[test]
+fn a_blob_found_damaged_while_open_can_be_stored_again() {
+    for len in [1000, PACK_MAX + 1000] {
+        let directory = tempfile::tempdir().unwrap();
+        let files = open(directory.path());
+        let content = noise(1, len);
+        let hash = files.put(&content).unwrap();
+        let path = match len {
+            1000 => directory.path().join("packs/0001.pack"),
+            _ => {
+                let name = hash.to_string();
+                directory.path().join("blobs").join(&name[..2]).join(&name[2..4]).join(name)
+            }
+        };
+        file(&path).write_all_at(b"decayed", 200).unwrap();
+        for _ in 0..2 {
+            let read = files.read(&hash, 0, MAX_READ);
+            assert!(matches!(read, Err(FilesError::Corrupt { hash: found, .. }) if found == hash));
+        }
+        assert!(matches!(files.size(&hash), Err(FilesError::Corrupt { .. })));
+        assert_eq!(files.uploaded(&hash).unwrap(), 0);
+        match len {
+            1000 => assert_eq!(files.put(&content).unwrap(), hash),
+            _ => drop(files.append(&hash, len as u64, 0, &content).unwrap()),
+        }
+        read(&files, &hash, &content).unwrap();
+        assert_eq!(files.size(&hash).unwrap(), Some(len as u64));
+        drop(files);
+        read(&open(directory.path()), &hash, &content).unwrap();
+    }
+}
+
+/// Flips a bit of each byte of `path` in turn, and each time reads everything from a fresh store.
+fn check_every_byte(directory: &Path, path: &Path, step: usize, contents: &[(BlobHash, &[u8])]) {
+    let whole = fs::read(path).unwrap();
+    for position in (0..whole.len()).step_by(step) {
+        let byte = whole[position] ^ (1 << (position % 8));
+        fs::write(path, &whole).unwrap();
+        file(path).write_all_at(&[byte], position as u64).unwrap();
+        let files = open(directory);
+        let lost = contents.iter().filter(|(hash, content)| read(&files, hash, content).is_none()).count();
+        assert!(lost <= 2, "byte {position} of {} took {lost} blobs along", path.display());
+        drop(files);
+        // A pack that lost its end or was left alone gets a successor.
+        let _ = fs::remove_file(directory.join("packs/0002.pack"));
+    }
+    fs::write(path, &whole).unwrap();
+}
+
+#[test]
+fn no_changed_byte_of_any_file_is_handed_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let contents = [text(1, 200), noise(2, 60), text(3, PACK_MAX + 2000), b"x".to_vec()];
+    let mut expect: Vec<(BlobHash, &[u8])> = Vec::new();
+    {
+        let files = open(directory.path());
+        for content in &contents {
+            expect.push((files.put(content).unwrap(), content));
+        }
+        for (parent, range) in [(0, 10..50), (2, 1000..60_000)] {
+            let content = &contents[parent][range.clone()];
+            let (offset, len) = (range.start as u64, content.len() as u64);
+            let slice = Slice { hash: hash_of(content), parent: hash_of(&contents[parent]), offset, len };
+            files.put_slice(&slice).unwrap();
+            expect.push((slice.hash, content));
+        }
+    }
+    let name = hash_of(&contents[2]).to_string();
+    let single: PathBuf = directory.path().join("blobs").join(&name[..2]).join(&name[2..4]).join(&name);
+    check_every_byte(directory.path(), &directory.path().join("packs/0001.pack"), 1, &expect);
+    check_every_byte(directory.path(), &directory.path().join("slices"), 1, &expect);
+    // Each byte of a frame is tried in frames.rs; here the way through the store.
+    check_every_byte(directory.path(), &single, 97, &expect);
+}
