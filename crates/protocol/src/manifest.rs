@@ -15,13 +15,17 @@ pub const MANIFEST_VERSION: u32 = 1;
 /// Most entries one application may have: bounds what a client must hold and check.
 pub const MAX_ENTRIES: usize = 200_000;
 
+/// Most links on the way to one entry, as in the kernel (path_resolution(7)).
+pub const MAX_LINKS: usize = 40;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     pub version: u32,
     /// For people: the program's name.
     pub name: String,
-    /// Absolute path, inside the application, of the program that `command[0]` of a job names.
+    /// Absolute path, inside the application, of the program that `command[0]` of a job names: an executable file,
+    /// or a link to one, for programs that go by the name under which they are called.
     pub program: String,
     /// Absolute path → what is there. Parent directories are implied and need no entry.
     pub entries: BTreeMap<String, Entry>,
@@ -54,7 +58,7 @@ pub enum ManifestError {
     Path { path: String },
     #[error("the manifest's path '{path}' lies below '{parent}', which is not a directory")]
     BelowFile { path: String, parent: String },
-    #[error("the manifest's program '{path}' is not one of its executable files")]
+    #[error("the manifest's program '{path}' does not lead to one of its executable files")]
     Program { path: String },
 }
 
@@ -84,7 +88,11 @@ impl Manifest {
         self.entries.values().filter_map(file).collect()
     }
 
-    fn check(&self) -> Result<(), ManifestError> {
+    /// Checks what [`Manifest::decode`] promises; who writes a manifest calls it before it leaves.
+    ///
+    /// # Errors
+    /// As [`Manifest::decode`].
+    pub fn check(&self) -> Result<(), ManifestError> {
         if self.version != MANIFEST_VERSION {
             return Err(ManifestError::Version { found: self.version });
         }
@@ -102,10 +110,39 @@ impl Manifest {
                 }
             }
         }
-        match self.entries.get(&self.program) {
-            Some(Entry::File { executable: true, .. }) => Ok(()),
+        match self.resolve(&self.program) {
+            Some((_, Entry::File { executable: true, .. })) => Ok(()),
             _ => Err(ManifestError::Program { path: self.program.clone() }),
         }
+    }
+
+    /// The entry that `path` leads to when every link is followed inside the application, with its own path.
+    pub fn resolve(&self, path: &str) -> Option<(&str, &Entry)> {
+        let mut ahead: Vec<&str> = path.rsplit('/').collect();
+        let mut here = String::new();
+        let mut links = 0;
+        while let Some(part) = ahead.pop() {
+            match part {
+                "" | "." => {}
+                ".." => here.truncate(here.rfind('/').unwrap_or(0)),
+                name => {
+                    let next = format!("{here}/{name}");
+                    if let Some(Entry::Symlink { target }) = self.entries.get(&next) {
+                        links += 1;
+                        if links > MAX_LINKS {
+                            return None;
+                        }
+                        if target.starts_with('/') {
+                            here.clear();
+                        }
+                        ahead.extend(target.rsplit('/'));
+                    } else {
+                        here = next;
+                    }
+                }
+            }
+        }
+        self.entries.get_key_value(&here).map(|(path, entry)| (path.as_str(), entry))
     }
 }
 
@@ -161,6 +198,20 @@ mod tests {
         let expect = || Err(ManifestError::Program { path: "/bin/true".into() });
         check(&[("/bin/true", file(false))], expect());
         check(&[("/bin/false", file(true))], expect());
+    }
+
+    #[test]
+    fn the_program_may_be_a_link_to_its_file() {
+        let link = |target: &str| Entry::Symlink { target: target.into() };
+        let expect = || Err(ManifestError::Program { path: "/bin/true".into() });
+        check(
+            &[("/bin", link("usr/bin")), ("/usr/bin/true", link("../lib/t")), ("/usr/lib/t", file(true))],
+            Ok(()),
+        );
+        check(&[("/bin/true", link("/x/y")), ("/x", link("//z/.")), ("/z/y", file(true))], Ok(()));
+        check(&[("/bin/true", link("true"))], expect());
+        check(&[("/bin/true", link("../nowhere"))], expect());
+        check(&[("/bin/true", link("/t")), ("/t", file(false))], expect());
     }
 
     #[test]
