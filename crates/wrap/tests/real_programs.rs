@@ -1,0 +1,248 @@
+//! Unmodified Debian programs, wrapped and then run in a root directory that holds nothing but their manifest's
+//! files, with /proc, /dev, /tmp, /work and the few files of /etc that the sandbox makes up.
+//!
+//! A program that is not installed, or a machine that gives no namespaces, makes a test print `skipped: reason`.
+#![expect(clippy::unwrap_used, reason = "outside #[test] functions too, a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use protocol::manifest::{Entry, Manifest};
+use wrap::{Request, WrapError, Wrapped, wrap};
+
+const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// A client without any of the programs: a directory filled from a manifest.
+struct Client {
+    root: tempfile::TempDir,
+    program: String,
+}
+
+impl Client {
+    fn new(wrapped: &Wrapped) -> Self {
+        let manifest = Manifest::decode(&wrapped.manifest.encode()).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        for (path, entry) in &manifest.entries {
+            let path = below(root.path(), path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match entry {
+                Entry::Directory => fs::create_dir_all(&path).unwrap(),
+                Entry::Symlink { target } => symlink(target, &path).unwrap(),
+                Entry::File { hash, size, executable } => {
+                    let copied = fs::copy(&wrapped.sources[hash], &path).unwrap();
+                    assert_eq!(copied, *size, "{}", path.display());
+                    let mode = if *executable { 0o755 } else { 0o644 };
+                    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+                }
+            }
+        }
+        for directory in ["proc", "dev", "tmp", "work", "etc"] {
+            fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        for (path, content) in [
+            ("etc/passwd", "worker:x:0:0::/work:/bin/sh\n"),
+            ("etc/group", "worker:x:0:\n"),
+            ("etc/hosts", "127.0.0.1 localhost\n"),
+            ("etc/nsswitch.conf", "passwd: files\nhosts: files\n"),
+        ] {
+            fs::write(root.path().join(path), content).unwrap();
+        }
+        for device in ["null", "zero", "urandom", "random"] {
+            fs::write(root.path().join("dev").join(device), "").unwrap();
+        }
+        Client { root, program: manifest.program }
+    }
+
+    fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        fs::write(below(self.root.path(), path), content).unwrap();
+    }
+
+    fn read(&self, path: &str) -> Vec<u8> {
+        fs::read(below(self.root.path(), path)).unwrap()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        // A mount namespace of its own: the mounts end with the process. The shell, mount and chroot are the
+        // host's; from chroot on, nothing of the host is left.
+        const SETUP: &str = r#"
+            root=$1; shift
+            mount -t proc proc "$root/proc" || exit 125
+            for device in null zero urandom random; do
+                mount --bind "/dev/$device" "$root/dev/$device" || exit 125
+            done
+            exec chroot "$root" "$@"
+        "#;
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"])
+            .args(["sh", "-c", SETUP, "sh"])
+            .arg(self.root.path())
+            .arg(&self.program)
+            .args(arguments)
+            .env_clear()
+            .envs([
+                ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
+                ("HOME", "/work"),
+                ("TMPDIR", "/tmp"),
+            ])
+            .current_dir("/");
+        unshare.output().unwrap()
+    }
+}
+
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+/// Says on the terminal why a test did not test anything; the test runner counts these lines.
+fn skipped(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
+
+fn can_isolate() -> bool {
+    let probe = [
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "--pid",
+        "--net",
+        "--fork",
+        "mount",
+        "-t",
+        "proc",
+        "proc",
+        "/proc",
+    ];
+    Command::new("unshare").args(probe).output().is_ok_and(|output| output.status.success())
+}
+
+fn request(program: &str, include: &[&str]) -> Request {
+    Request {
+        program: program.into(),
+        include: include.iter().map(|what| (*what).to_owned()).collect(),
+        base_dir: "/".into(),
+        search_path: SEARCH_PATH.into(),
+    }
+}
+
+/// Wraps `program` and sets up a client with it, or says why that can't be done here.
+fn client(program: &str, include: &[&str]) -> Option<Client> {
+    if !can_isolate() {
+        skipped("this machine gives no user, mount and pid namespaces");
+        return None;
+    }
+    let start = Instant::now();
+    match wrap(&request(program, include)) {
+        Err(WrapError::UnknownProgram { name, .. } | WrapError::UnknownPackage { name, .. }) => {
+            skipped(&format!("{name} is not installed"));
+            None
+        }
+        Err(error) => panic!("{error}"),
+        Ok(wrapped) => {
+            println!("{program}: {} in {:?}", wrapped.report, start.elapsed());
+            for (origin, (count, size)) in wrapped.report.by_origin() {
+                println!("  {origin}: {count} files, {size}");
+            }
+            for warning in &wrapped.report.warnings {
+                println!("  warning: {warning}");
+            }
+            Some(Client::new(&wrapped))
+        }
+    }
+}
+
+fn check(output: &Output, expect_in_stdout: &str) {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
+    assert!(out.contains(expect_in_stdout), "{out}\n{err}");
+}
+
+#[test]
+fn echo_is_small() {
+    let wrapped = wrap(&request("/bin/echo", &[])).unwrap();
+    assert!(wrapped.report.bytes.0 < 6 << 20, "{}", wrapped.report);
+    let Some(client) = client("/bin/echo", &[]) else { return };
+    check(&client.run(&["hi"]), "hi\n");
+}
+
+#[test]
+fn hmmsearch_runs() {
+    let Some(client) = client("hmmsearch", &[]) else { return };
+    check(&client.run(&["-h"]), "search profile(s) against a sequence database");
+}
+
+#[test]
+fn vina_runs() {
+    let Some(client) = client("vina", &[]) else { return };
+    check(&client.run(&["--version"]), "AutoDock Vina");
+}
+
+#[test]
+fn lammps_runs_a_melt_with_its_mpi() {
+    let Some(client) = client("lmp", &[]) else { return };
+    check(&client.run(&["-h"]), "Large-scale Atomic/Molecular");
+    client.write(
+        "/work/in.melt",
+        "units lj\natom_style atomic\nlattice fcc 0.8442\nregion box block 0 3 0 3 0 3\ncreate_box 1 box\n\
+         create_atoms 1 box\nmass 1 1.0\nvelocity all create 3.0 87287\npair_style lj/cut 2.5\n\
+         pair_coeff 1 1 1.0 1.0 2.5\nfix 1 all nve\nrun 20\n",
+    );
+    check(&client.run(&["-in", "/work/in.melt", "-log", "none"]), "Loop time of");
+}
+
+#[test]
+fn povray_renders_a_scene_with_its_include_files() {
+    let Some(client) = client("povray", &["deb:povray-includes"]) else { return };
+    client.write(
+        "/work/ball.pov",
+        "#version 3.7;\n#include \"colors.inc\"\nglobal_settings { assumed_gamma 1 }\n\
+         camera { location <0,0,-4> look_at 0 }\nlight_source { <5,5,-9> color White }\n\
+         sphere { 0, 1 pigment { color Red } }\n",
+    );
+    let output = client.run(&["+I/work/ball.pov", "+O/work/ball.png", "+W40", "+H30", "-D"]);
+    check(&output, "");
+    assert!(client.read("/work/ball.png").starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn mafft_aligns_with_all_its_commands() {
+    let Some(client) = client("mafft", &[]) else { return };
+    client.write("/work/in.fasta", ">a\nMKVLAAGIVALLLA\n>b\nMKVLAGIVALLA\n>c\nMKVAAGIVLLLA\n");
+    let output = client.run(&["--auto", "/work/in.fasta"]);
+    check(&output, ">c\n");
+    assert!(String::from_utf8_lossy(&output.stdout).contains('-'), "an alignment has gaps");
+    let complaints = String::from_utf8_lossy(&output.stderr).contains("not found");
+    assert!(!complaints, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn python_has_its_library() {
+    let Some(client) = client("/usr/bin/python3", &[]) else { return };
+    check(
+        &client.run(&["-c", "import json,ctypes,ssl,sqlite3,random,multiprocessing; print(json.dumps([1]))"]),
+        "[1]",
+    );
+    check(&client.run(&["-c", "import os; os.system('echo from a shell')"]), "from a shell");
+}
+
+#[test]
+fn java_has_its_home() {
+    let Some(client) = client("java", &[]) else { return };
+    let output = client.run(&["-Xmx64m", "-version"]);
+    check(&output, "");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("OpenJDK"));
+    client.write("/work/Sum.java", "public class Sum {}");
+    check(&client.run(&["-Xmx64m", "--list-modules"]), "java.base");
+}
+
+#[test]
+fn perl_has_its_modules() {
+    let Some(client) = client("perl", &[]) else { return };
+    check(
+        &client.run(&["-e", "use strict; use List::Util 'sum'; use Math::BigInt; print sum(1,2), \"\\n\""]),
+        "3\n",
+    );
+}
