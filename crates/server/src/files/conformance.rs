@@ -301,3 +301,55 @@ fn puts_from_eight_threads_are_all_there(files: &dyn Files) {
         check(files, &hash_of(&content), &content);
     }
 }
+
+/// One random operation, as text that is the same for stores that behave the same.
+fn operate(files: &dyn Files, rng: &mut Rng, pool: &[Vec<u8>]) -> String {
+    let content = &pool[rng.below(pool.len() as u64) as usize];
+    let (hash, len) = (hash_of(content), content.len() as u64);
+    let (start, size) = (rng.below(len + 2), rng.below(len + 2));
+    let (start, end) = (start.min(len) as usize, start.saturating_add(size).min(len) as usize);
+    let parent = hash_of(&pool[rng.below(pool.len() as u64) as usize]);
+    let told = match rng.below(9) {
+        0 => files.put(content).map(|hash| hash.to_string()),
+        1 => files.size(&hash).map(|size| format!("{size:?}")),
+        2 => files.read(&hash, start as u64, size as usize).map(|bytes| hash_of(&bytes).to_string()),
+        3 => files.append(&hash, len, start as u64, &content[start..end]).map(|upload| format!("{upload:?}")),
+        4 | 5 => files.uploaded(&hash).and_then(|stands| {
+            let stands = (stands as usize).min(content.len());
+            let end = (stands + content.len() / 3 + 1).min(content.len());
+            files.append(&hash, len, stands as u64, &content[stands..end]).map(|upload| format!("{upload:?}"))
+        }),
+        6 => files.append(&hash, len, 0, &vec![0; content.len()]).map(|upload| format!("{upload:?}")),
+        7 => {
+            let slice =
+                Slice { hash: hash_of(&content[start..end]), parent: hash, offset: start as u64, len: 0 };
+            let slice = Slice { len: (end - start) as u64, ..slice };
+            files.put_slices(&[slice, Slice { parent, ..slice }]).map(|()| slice.hash.to_string())
+        }
+        _ => files.sync().map(|()| "synced".to_owned()),
+    };
+    told.unwrap_or_else(|error| match error {
+        FilesError::Corrupt { hash, .. } => format!("{hash} is damaged"),
+        error => error.to_string(),
+    })
+}
+
+#[test]
+fn the_stores_tell_the_same_story() {
+    let pool: Vec<_> = contents().into_iter().filter(|content| content.len() < 200_000).collect();
+    for seed in 1..=30 {
+        let directory = tempfile::tempdir().unwrap();
+        let memory = MemoryFiles::new();
+        let mut files = DirectoryFiles::open(directory.path(), config()).unwrap();
+        let (mut one, mut other) = (Rng(seed), Rng(seed));
+        for step in 0..150 {
+            if step % 40 == 39 {
+                drop(files);
+                files = DirectoryFiles::open(directory.path(), config()).unwrap();
+                assert_eq!(files.damage(), []);
+            }
+            let (told, expect) = (operate(&files, &mut one, &pool), operate(&memory, &mut other, &pool));
+            assert_eq!(told, expect, "step {step} of seed {seed}");
+        }
+    }
+}

@@ -24,6 +24,7 @@ use super::packs::Packs;
 use super::singles::{Draft, Singles};
 use super::slices::Slices;
 use super::uploads::{Claim, Piece, Uploads, fit_piece};
+use super::writer::DirectoryWriter;
 use super::{BlobWriter, Files, FilesError, PACK_MAX, Slice, UNPOISONED, Upload, hash_of, range_within};
 
 /// How a [`DirectoryFiles`] keeps house.
@@ -50,9 +51,9 @@ impl Default for Config {
 /// A file store in a directory.
 #[derive(Debug)]
 pub struct DirectoryFiles {
-    disk: Arc<Disk>,
+    pub(super) disk: Arc<Disk>,
     packs: Packs,
-    singles: Singles,
+    pub(super) singles: Singles,
     slices: Slices,
     uploads: Uploads,
     /// Blobs that a read found damaged and that haven't been stored anew.
@@ -70,16 +71,19 @@ impl DirectoryFiles {
     pub fn open(path: impl AsRef<Path>, config: Config) -> Result<Self, FilesError> {
         let disk = Arc::new(Disk::open(path.as_ref(), config.floor)?);
         let mut damage = Vec::new();
-        Ok(DirectoryFiles {
+        let files = DirectoryFiles {
             packs: Packs::open(Arc::clone(&disk), config.pack_roll.0, &mut damage)?,
             singles: Singles::open(Arc::clone(&disk))?,
             slices: Slices::open(Arc::clone(&disk), &mut damage)?,
             uploads: Uploads::open(Arc::clone(&disk), config.upload_lifetime)?,
             corrupt: Mutex::default(),
             syncing: Mutex::default(),
-            damage,
             disk,
-        })
+            damage,
+        };
+        // The names of all that was just made.
+        files.disk.sync_directory(files.disk.root())?;
+        Ok(files)
     }
 
     /// What was wrong with the files when the store was opened.
@@ -96,7 +100,7 @@ impl DirectoryFiles {
     }
 
     /// [`Self::sound_size`] for a writer, to whom a damaged blob is as good as none.
-    fn present_size(&self, hash: &BlobHash) -> Result<Option<u64>, FilesError> {
+    pub(super) fn present_size(&self, hash: &BlobHash) -> Result<Option<u64>, FilesError> {
         match self.sound_size(hash) {
             Err(FilesError::Corrupt { .. }) => Ok(None),
             found => found,
@@ -154,6 +158,7 @@ impl DirectoryFiles {
         if let FilesError::Corrupt { path, .. } = error {
             self.corrupt.lock().expect(UNPOISONED).insert(*hash, path.clone());
             self.packs.forget(hash);
+            self.singles.forget(hash);
         }
     }
 
@@ -163,7 +168,8 @@ impl DirectoryFiles {
         Ok(())
     }
 
-    fn adopt(&self, draft: Draft) -> Result<(), FilesError> {
+    /// Makes a finished draft visible.
+    pub(super) fn adopt(&self, draft: Draft) -> Result<(), FilesError> {
         let (hash, _) = draft.name();
         self.singles.adopt(draft)?;
         self.mended(&hash);
@@ -324,7 +330,7 @@ impl Files for DirectoryFiles {
 
     fn create(&self) -> Result<Box<dyn BlobWriter + '_>, FilesError> {
         self.disk.admit()?;
-        Ok(Box::new(DirectoryWriter { files: self, content: Content::Small(Vec::new()) }))
+        Ok(Box::new(DirectoryWriter::new(self)))
     }
 
     fn sync(&self) -> Result<(), FilesError> {
@@ -333,49 +339,5 @@ impl Files for DirectoryFiles {
         self.packs.sync()?;
         self.slices.sync()?;
         self.singles.sync()
-    }
-}
-
-struct DirectoryWriter<'a> {
-    files: &'a DirectoryFiles,
-    content: Content,
-}
-
-enum Content {
-    /// May still fit in a pack.
-    Small(Vec<u8>),
-    Large(Box<Draft>),
-}
-
-impl BlobWriter for DirectoryWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), FilesError> {
-        self.files.disk.admit()?;
-        match &mut self.content {
-            Content::Small(content) if content.len() + bytes.len() <= PACK_MAX => {
-                content.extend_from_slice(bytes);
-                Ok(())
-            }
-            Content::Small(content) => {
-                let mut draft = self.files.singles.draft()?;
-                draft.write(content)?;
-                draft.write(bytes)?;
-                self.content = Content::Large(Box::new(draft));
-                Ok(())
-            }
-            Content::Large(draft) => draft.write(bytes),
-        }
-    }
-
-    fn finish(self: Box<Self>) -> Result<(BlobHash, u64), FilesError> {
-        match self.content {
-            Content::Small(content) => Ok((self.files.put(&content)?, content.len() as u64)),
-            Content::Large(draft) => {
-                let (hash, size) = draft.name();
-                if self.files.present_size(&hash)?.is_none() {
-                    self.files.adopt(*draft)?;
-                }
-                Ok((hash, size))
-            }
-        }
     }
 }

@@ -68,7 +68,7 @@ impl Disk {
                 let written = file.write_all_at(format!("{FORMATS}\n").as_bytes(), 0);
                 written.map_err(|e| self.failed("write", &path, e))?;
                 self.sync_file(&file, &path)?;
-                self.sync_directory(&self.root)
+                self.sync_directory(&self.root.join(".."))
             }
         }
     }
@@ -204,4 +204,33 @@ fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_taken_after_a_failed_sync() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::open(directory.path(), ByteSize(0)).unwrap();
+        disk.admit().unwrap();
+        // A file that can't be synced.
+        let null = Path::new("/dev/null");
+        let failed = disk.sync_file(&File::open(null).unwrap(), null);
+        assert!(matches!(failed, Err(FilesError::Io { operation: "sync", .. })));
+        assert!(matches!(disk.admit(), Err(FilesError::Broken { .. })));
+        assert!(matches!(disk.check_unbroken(), Err(FilesError::Broken { .. })));
+    }
+
+    #[test]
+    fn a_disk_out_of_room_is_told_from_one_that_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::open(directory.path(), ByteSize(0)).unwrap();
+        let full = |error: rustix::io::Errno| {
+            matches!(disk.failed("write", directory.path(), error.into()), FilesError::Full { .. })
+        };
+        assert!(full(rustix::io::Errno::NOSPC) && full(rustix::io::Errno::DQUOT));
+        assert!(!full(rustix::io::Errno::IO) && !full(rustix::io::Errno::ROFS));
+    }
 }

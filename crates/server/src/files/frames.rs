@@ -12,11 +12,12 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
 
 use model::BlobHash;
 
 use super::compression::{Encoding, decode, encode};
-use super::{CHECKSUM_LEN, MAX_BLOB, checksum};
+use super::{CHECKSUM_LEN, MAX_BLOB, UNPOISONED, checksum};
 
 /// Bytes of content in every frame but the last.
 pub(super) const FRAME: usize = 1 << 20;
@@ -133,6 +134,8 @@ pub(super) struct Frames {
     file: File,
     len: u64,
     table: Vec<u8>,
+    /// The frame that was last read in part: whoever wants a part of it mostly wants the next one soon.
+    last: Mutex<Option<(usize, Arc<[u8]>)>>,
 }
 
 impl Frames {
@@ -158,7 +161,7 @@ impl Frames {
             return Err(FramesError::Damaged);
         }
         trailer.truncate(table_len as usize);
-        let frames = Frames { file, len, table: trailer };
+        let frames = Frames { file, len, table: trailer, last: Mutex::default() };
         // The file's first bytes say nothing that the tail doesn't; a table that doesn't fill the room between
         // them was not written by us.
         let stored: u64 = frames.entries().map(|entry| u64::from(entry.stored_len)).sum();
@@ -177,15 +180,20 @@ impl Frames {
     pub fn read(&self, range: Range<u64>) -> Result<Vec<u8>, FramesError> {
         let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
         let (mut position, mut content_start) = (MAGIC.len() as u64, 0);
-        for entry in self.entries() {
+        for (index, entry) in self.entries().enumerate() {
             let content_end = (content_start + FRAME as u64).min(self.len);
             if content_start >= range.end {
                 break;
             }
             if range.start < content_end {
-                let content = self.frame(&entry, position, (content_end - content_start) as usize)?;
                 let within = |at: u64| (at.clamp(content_start, content_end) - content_start) as usize;
-                bytes.extend_from_slice(&content[within(range.start)..within(range.end)]);
+                let (part, len) =
+                    (within(range.start)..within(range.end), (content_end - content_start) as usize);
+                if part == (0..len) {
+                    bytes.extend_from_slice(&self.frame(&entry, position, len)?);
+                } else {
+                    bytes.extend_from_slice(&self.kept_frame(index, &entry, position, len)?[part]);
+                }
             }
             position += u64::from(entry.stored_len);
             content_start = content_end;
@@ -193,6 +201,24 @@ impl Frames {
         Ok(bytes)
     }
 
+    /// As [`Self::frame`], but kept for the next read.
+    fn kept_frame(
+        &self,
+        index: usize,
+        entry: &Entry,
+        position: u64,
+        len: usize,
+    ) -> Result<Arc<[u8]>, FramesError> {
+        match &*self.last.lock().expect(UNPOISONED) {
+            Some((kept, content)) if *kept == index => return Ok(Arc::clone(content)),
+            _ => {}
+        }
+        let content: Arc<[u8]> = self.frame(entry, position, len)?.into();
+        *self.last.lock().expect(UNPOISONED) = Some((index, Arc::clone(&content)));
+        Ok(content)
+    }
+
+    /// The content of the frame at `position`, which has `content_len` bytes.
     fn frame(&self, entry: &Entry, position: u64, content_len: usize) -> Result<Vec<u8>, FramesError> {
         if entry.stored_len as usize > content_len {
             return Err(FramesError::Damaged);

@@ -16,6 +16,7 @@ mod packs;
 mod singles;
 mod slices;
 mod uploads;
+mod writer;
 
 #[cfg(test)]
 mod conformance;
@@ -58,7 +59,7 @@ pub trait Files: Send + Sync + Debug {
     /// The blob is missing or damaged, `len` is over [`MAX_READ`], or the disk fails.
     fn read(&self, hash: &BlobHash, offset: u64, len: usize) -> Result<Vec<u8>, FilesError>;
 
-    /// Stores a whole blob. Costs a hash and no disk access if it is already there.
+    /// Stores a whole blob. Costs little more than a hash if it is already there.
     ///
     /// # Errors
     /// The disk is full or fails.

@@ -65,7 +65,7 @@ impl Packs {
             let found = found.map_err(|e| disk.failed("read", &path, e))?;
             let decayed = |range| Damage { path: path.clone(), range, kind: DamageKind::Decay };
             match look {
-                Look::Contents => growing = resume(&disk, *number, file, &found, damage)?,
+                Look::Contents => growing = resume(&disk, &directory, *number, file, &found, damage)?,
                 Look::Heads => {
                     let len = file.metadata().map_err(|e| disk.failed("measure", &path, e))?.len();
                     damage.extend((found.end < len).then(|| decayed(found.end..len)));
@@ -165,16 +165,17 @@ impl Packs {
 /// Goes on with the last pack, unless it has gaps: a damaged file is left alone.
 fn resume(
     disk: &Disk,
+    directory: &Path,
     number: u32,
     file: File,
     found: &Scan,
     damage: &mut Vec<Damage>,
 ) -> Result<Option<Growing>, FilesError> {
-    let path = path_of(&disk.subdirectory("packs")?, number);
+    let path = path_of(directory, number);
     let len = file.metadata().map_err(|e| disk.failed("measure", &path, e))?.len();
     if len < MAGIC.len() as u64 {
         // The crash came while the pack was being begun.
-        return begin(disk, &disk.subdirectory("packs")?, number).map(Some);
+        return begin(disk, directory, number).map(Some);
     }
     if found.end < len {
         file.set_len(found.end).map_err(|e| disk.failed("cut off the end of", &path, e))?;

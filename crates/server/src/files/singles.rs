@@ -1,6 +1,6 @@
 //! The blobs that have a file each, at `blobs/ab/cd/<hash>`, written under another name and then renamed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,13 @@ pub(super) struct Singles {
     disk: Arc<Disk>,
     blobs: PathBuf,
     directories: Mutex<BTreeMap<Directory, Names>>,
+    /// The blobs read last, the latest at the end.
+    recent: Mutex<VecDeque<(BlobHash, Arc<Single>)>>,
 }
+
+/// How many blobs stay open, each with its table and a frame. The clients of a job read a split input side by
+/// side, a small piece at a time.
+const RECENT: usize = 8;
 
 /// The first two bytes of the hashes whose blobs share a directory.
 type Directory = [u8; 2];
@@ -33,11 +39,14 @@ enum Names {
 impl Singles {
     pub fn open(disk: Arc<Disk>) -> Result<Self, FilesError> {
         let blobs = disk.subdirectory("blobs")?;
-        Ok(Singles { disk, blobs, directories: Mutex::default() })
+        Ok(Singles { disk, blobs, directories: Mutex::default(), recent: Mutex::default() })
     }
 
     /// Opens a blob to read.
-    pub fn blob(&self, hash: &BlobHash) -> Result<Option<Single>, FilesError> {
+    pub fn blob(&self, hash: &BlobHash) -> Result<Option<Arc<Single>>, FilesError> {
+        if let Some(known) = self.recall(hash) {
+            return Ok(Some(known));
+        }
         let path = self.path_of(hash);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -45,7 +54,27 @@ impl Singles {
             Err(error) => return Err(self.disk.failed("open", &path, error)),
         };
         let frames = Frames::open(file, hash).map_err(|e| failed(&self.disk, &path, hash, e))?;
-        Ok(Some(Single { frames, path }))
+        let blob = Arc::new(Single { frames, path });
+        let mut recent = self.recent.lock().expect(UNPOISONED);
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back((*hash, Arc::clone(&blob)));
+        Ok(Some(blob))
+    }
+
+    fn recall(&self, hash: &BlobHash) -> Option<Arc<Single>> {
+        let mut recent = self.recent.lock().expect(UNPOISONED);
+        let at = recent.iter().position(|(known, _)| known == hash)?;
+        let found = recent.remove(at)?;
+        let blob = Arc::clone(&found.1);
+        recent.push_back(found);
+        Some(blob)
+    }
+
+    /// Closes a blob whose file turned out to be damaged or was replaced.
+    pub fn forget(&self, hash: &BlobHash) {
+        self.recent.lock().expect(UNPOISONED).retain(|(known, _)| known != hash);
     }
 
     /// Makes sure that the next sync covers a blob that somebody now relies on.
@@ -77,6 +106,7 @@ impl Singles {
         let path = self.path_of(&hash);
         self.disk.make_directory(path.parent().expect("a blob lies in a directory"))?;
         fs::rename(&draft.path, &path).map_err(|e| self.disk.failed("create", &path, e))?;
+        self.forget(&hash);
         self.directories.lock().expect(UNPOISONED).insert(directory_of(&hash), Names::Unsynced);
         Ok(())
     }
