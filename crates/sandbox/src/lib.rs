@@ -1,1 +1,40 @@
-//! Placeholder.
+//! The Sandbox Execution Layer (§4.3) and the VM Portal (§4.2.1): runs one program of a subjob so that it can
+//! touch, see, outlive or disturb nothing of the desktop, and says how it ended.
+//!
+//! ```text
+//! client ── start() ──► init (our own binary, re-executed; single-threaded)
+//!    │                    │ namespaces
+//!    │ lifeline           ▼
+//!    └─ and reports ──► VM Portal (pid 1 inside) ── builds the root, reaps, forwards ──► program
+//! ```
+//! [`start`] and the thread that watches live in the client's process; everything under `init` runs in the
+//! re-executed one. The client's end of the channel is the lifeline: when it closes, for whatever reason, the VM
+//! Portal exits and the kernel kills all that it ever started. Each step that fails keeps the program from
+//! running and is reported with its name and path.
+//!
+//! Synchronous; no runtime. What files a subjob sees is the caller's business, and so is what a failure means.
+#![deny(unsafe_code)]
+
+mod control_group;
+mod disk;
+mod error;
+mod exit;
+mod filter;
+mod identity;
+mod init;
+mod message;
+mod probe;
+mod running;
+mod spec;
+mod start;
+mod sys;
+mod watch;
+
+pub use control_group::remove_leftovers;
+pub use error::SandboxError;
+pub use exit::{Cause, Ended, Exit, LimitHit};
+pub use init::init_main;
+pub use probe::{Enforcer, Finding, probe};
+pub use running::{Control, ControlError, Running};
+pub use spec::{Bounds, Spec, Stdin};
+pub use start::{INIT_ARGUMENT, Launcher, start};

@@ -1,0 +1,155 @@
+//! How much space a work directory takes, measured while a hostile program writes into it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+use rustix::io::Errno;
+
+/// Entries that one measurement looks at; more than this many count as over any limit.
+pub(crate) const MAX_ENTRIES: u32 = 200_000;
+
+/// Deepest directory that one measurement enters; deeper counts as over any limit. Bounds open descriptors.
+const MAX_DEPTH: u32 = 64;
+
+/// What an entry costs besides its blocks, so that a flood of empty files is also seen.
+const ENTRY_COST: u64 = 512;
+
+/// Bytes on disk below a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Used {
+    Bytes(u64),
+    /// Too many entries or too deep to measure.
+    Unmeasurable,
+}
+
+impl Used {
+    pub(crate) fn exceeds(self, limit: u64) -> bool {
+        match self {
+            Used::Bytes(bytes) => bytes > limit,
+            Used::Unmeasurable => true,
+        }
+    }
+
+    /// For reports: a number in any case, never less than the limit when that was met.
+    pub(crate) fn bytes_or(self, limit: u64) -> u64 {
+        match self {
+            Used::Bytes(bytes) => bytes,
+            Used::Unmeasurable => limit,
+        }
+    }
+}
+
+/// Measures a directory. What vanishes meanwhile is not counted; links are not followed.
+pub(crate) fn usage(directory: &Path) -> Used {
+    let mut walk = Walk { bytes: 0, entries: 0 };
+    match open_directory(CWD, directory) {
+        Ok(opened) => match walk.enter(&opened, 0) {
+            Some(()) => Used::Bytes(walk.bytes),
+            None => Used::Unmeasurable,
+        },
+        Err(_) => Used::Bytes(0),
+    }
+}
+
+struct Walk {
+    bytes: u64,
+    entries: u32,
+}
+
+impl Walk {
+    fn enter(&mut self, directory: &OwnedFd, depth: u32) -> Option<()> {
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        let Ok(listing) = Dir::read_from(directory) else {
+            return Some(());
+        };
+        for entry in listing.flatten() {
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return None;
+            }
+            let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            self.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512 + ENTRY_COST;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+                && let Ok(below) = open_directory(directory, name)
+            {
+                self.enter(&below, depth + 1)?;
+            }
+        }
+        Some(())
+    }
+}
+
+/// Opens a directory for listing. A subjob that runs as our own user could hide what it wrote behind a mode
+/// without `r`; the owner may take that back, and does.
+fn open_directory(at: impl AsFd, name: impl rustix::path::Arg + Copy) -> rustix::io::Result<OwnedFd> {
+    let list = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(&at, name, list, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            let place = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let found = openat(&at, name, place, Mode::empty())?;
+            // By descriptor, so that a link put in the directory's place meanwhile is not followed.
+            rustix::fs::chmod(
+                format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found)),
+                Mode::RWXU,
+            )?;
+            openat(&at, name, list, Mode::empty())
+        }
+        opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn check(make: impl FnOnce(&Path), expect: impl FnOnce(u64) -> bool) {
+        let directory = tempfile::tempdir().unwrap();
+        make(directory.path());
+        match usage(directory.path()) {
+            Used::Bytes(bytes) => assert!(expect(bytes), "{bytes} bytes"),
+            Used::Unmeasurable => panic!("unmeasurable"),
+        }
+    }
+
+    #[test]
+    fn what_counts_is_space_on_disk() {
+        let mib = vec![1; 1 << 20];
+        check(|_| (), |bytes| bytes == 0);
+        check(|at| fs::write(at.join("a"), &mib).unwrap(), |bytes| (1 << 20..2 << 20).contains(&bytes));
+        check(
+            |at| fs::File::create(at.join("hole")).unwrap().set_len(1 << 40).unwrap(),
+            |bytes| bytes < 1 << 20,
+        );
+        check(|at| symlink("/usr", at.join("link")).unwrap(), |bytes| bytes < 1 << 16);
+    }
+
+    #[test]
+    fn nothing_hides_behind_a_mode() {
+        let hide = |at: &Path| {
+            fs::create_dir(at.join("dark")).unwrap();
+            fs::write(at.join("dark/a"), vec![1; 1 << 20]).unwrap();
+            fs::set_permissions(at.join("dark"), fs::Permissions::from_mode(0o300)).unwrap();
+        };
+        check(hide, |bytes| bytes >= 1 << 20);
+    }
+
+    #[test]
+    fn a_tree_without_end_is_over_any_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = (0..=MAX_DEPTH + 1).fold(directory.path().to_owned(), |path, _| path.join("d"));
+        fs::create_dir_all(deep).unwrap();
+        assert!(usage(directory.path()).exceeds(u64::MAX));
+    }
+}

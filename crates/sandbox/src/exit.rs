@@ -1,0 +1,67 @@
+//! How a subjob's program ended, which limit it met, and what it used.
+
+use std::time::Duration;
+
+use model::{ByteSize, Usage};
+use serde::{Deserialize, Serialize};
+
+/// All there is to say about a program that has ended; nothing of it runs any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub ended: Ended,
+    /// The first limit that was met, if one was. It explains `ended`: a program killed for its memory also
+    /// shows `Signal(9)`.
+    pub hit: Option<LimitHit>,
+    pub usage: Usage,
+}
+
+/// What became of the program itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// It ended by itself with this status.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// The sandbox stood, but the program could not be executed in it.
+    NotStarted(String),
+    /// The sandbox could not be built or was lost; the program did not run or its end is not known.
+    Setup(String),
+}
+
+/// A limit with its value and, where there is one, the measured peak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitHit {
+    Memory {
+        limit: ByteSize,
+        peak: ByteSize,
+    },
+    Wall {
+        limit: Duration,
+    },
+    Processes {
+        limit: u32,
+    },
+    Disk {
+        limit: ByteSize,
+        used: ByteSize,
+    },
+    /// Standard output or standard error.
+    Stream {
+        limit: ByteSize,
+    },
+    /// No limit: [`crate::Control::terminate`] was called.
+    Terminated {
+        cause: Cause,
+    },
+}
+
+/// Why a subjob was terminated from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The desktop's owner or its other programs need the machine.
+    Contention,
+    /// The grid no longer wants the result.
+    Cancelled,
+    /// The client is being stopped.
+    Shutdown,
+}

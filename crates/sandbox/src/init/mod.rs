@@ -1,0 +1,136 @@
+//! The re-executed half of the sandbox. Steps in the order in which they are taken, one function each; the first
+//! that fails ends the subjob before its program ran, and its name is the report.
+//!
+//! | process | steps |
+//! | --- | --- |
+//! | init (`mod`) | close inherited files · read the setup · open the doors of the control groups · own session · drop groups, or enter a user namespace · new namespaces · fork pid 1 · wait |
+//! | VM Portal, pid 1 (`portal`) | die with init · host name · loopback · root (`root`) · fork · map the program's ids · give up privileges · reap |
+//! | program (`program`) | join the control groups · hide them · priority · user namespace · limits · ids · session · capabilities · no new privileges · signals · `/work` · filter · execute |
+//!
+//! Each of these processes has one thread.
+
+mod places;
+mod portal;
+mod program;
+mod root;
+mod step;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::fs::{FileType, Mode};
+use rustix::process::{Pid, WaitOptions};
+use rustix::thread::UnshareFlags;
+
+use self::step::{StepError, step, step_at};
+use crate::exit::Ended;
+use crate::identity::{INSIDE_ID, Identity};
+use crate::message::{self, Report, Setup};
+use crate::sys::{self, Fork};
+
+/// What a program runs that was started with [`crate::INIT_ARGUMENT`]; it must not have started a thread.
+/// Failures reach the client through the channel; the exit code only tells a person who typed the command.
+pub fn init_main() -> ExitCode {
+    let Some(channel) = take_channel() else {
+        eprintln!("this command is started by the client, to build a sandbox; it does nothing by hand");
+        return ExitCode::from(2);
+    };
+    match run(&channel) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            report_failure(&channel, &e);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(channel: &UnixStream) -> Result<(), StepError> {
+    let setup: Setup = step("read the setup", message::read(&mut &*channel))?;
+    let doors = open_doors(&setup)?;
+    start_session()?;
+    match setup.identity {
+        Identity::Slot { .. } => drop_groups()?,
+        Identity::Own { uid, gid } => enter_user_namespace(uid, gid)?,
+    }
+    enter_namespaces()?;
+    match step("fork the VM Portal", sys::fork())? {
+        Fork::Child => portal::run(channel, &setup, &doors),
+        Fork::Parent { child } => wait_for(child),
+    }
+}
+
+/// The channel, which came as standard input. Everything else that was inherited is closed.
+fn take_channel() -> Option<UnixStream> {
+    sys::close_inherited().ok()?;
+    let stdin = io::stdin();
+    let stat = rustix::fs::fstat(&stdin).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+        return None;
+    }
+    let channel: OwnedFd = rustix::io::fcntl_dupfd_cloexec(&stdin, 3).ok()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null").ok()?).ok()?;
+    Some(channel.into())
+}
+
+/// The groups' files are opened here, where they can be seen and we are who may, and written by the program.
+fn open_doors(setup: &Setup) -> Result<Vec<File>, StepError> {
+    let open = |path| step_at("open the control group", path, OpenOptions::new().write(true).open(path));
+    setup.groups.iter().map(open).collect()
+}
+
+/// No controlling terminal, and a mask that lets the client read what the program writes.
+fn start_session() -> Result<(), StepError> {
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    step("leave the session", rustix::process::setsid()).map(|_| ())
+}
+
+fn drop_groups() -> Result<(), StepError> {
+    step("drop supplementary groups", rustix::thread::set_thread_groups(&[]))
+}
+
+/// For an ordinary user: a namespace in which we may build the rest, with the subjob's id as the only one.
+fn enter_user_namespace(uid: u32, gid: u32) -> Result<(), StepError> {
+    step("make a user namespace", sys::unshare(UnshareFlags::NEWUSER))?;
+    // The kernel wants groups given up before an ordinary user may map one.
+    for (path, text) in [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("{INSIDE_ID} {uid} 1")),
+        ("/proc/self/gid_map", format!("{INSIDE_ID} {gid} 1")),
+    ] {
+        step_at("map the ids", path, std::fs::write(path, text))?;
+    }
+    Ok(())
+}
+
+/// All but the control group's, which the program makes when it has joined its groups, and as root the user's,
+/// which the program makes last.
+fn enter_namespaces() -> Result<(), StepError> {
+    let flags = UnshareFlags::NEWNS
+        | UnshareFlags::NEWPID
+        | UnshareFlags::NEWNET
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS;
+    step("make the namespaces", sys::unshare(flags))
+}
+
+/// Stays only to be the parent on whose death the kernel kills the VM Portal, and whose end is the end of all.
+fn wait_for(portal: Pid) -> Result<(), StepError> {
+    loop {
+        match rustix::process::waitpid(Some(portal), WaitOptions::empty()) {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) | Err(rustix::io::Errno::INTR) => (),
+            Err(e) => return step("wait for the VM Portal", Err(e)),
+        }
+    }
+}
+
+/// Tells the client that there is no sandbox, and why.
+fn report_failure(channel: &UnixStream, error: &StepError) {
+    let ended = Ended::Setup(error.to_string());
+    // If the client is gone there is nobody to tell.
+    let _ = message::write(&mut &*channel, &Report::Ended { ended, cpu: Duration::ZERO, peak: 0 });
+}

@@ -1,0 +1,109 @@
+//! What the root of a subjob has besides its application, as data with a reason per entry. Paths are relative to
+//! the new root.
+
+/// Top-level names that are ours whatever the application tree holds.
+pub(super) const RESERVED: &[&str] = &["proc", "dev", "tmp", "work"];
+
+/// A device that the host lends, and why a program may have it.
+pub(super) struct Device {
+    pub name: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "written for the reader, checked by the test"))]
+    pub reason: &'static str,
+}
+
+const fn device(name: &'static str, reason: &'static str) -> Device {
+    Device { name, reason }
+}
+
+pub(super) const DEVICES: &[Device] = &[
+    device("null", "output that nobody wants"),
+    device("zero", "memory by mmap, input of zeros"),
+    device("full", "tests of programs for a full disk"),
+    device("random", "seeds"),
+    device("urandom", "seeds"),
+];
+
+/// `(name, target)` of the links in `/dev`: what every shell and script expects there.
+pub(super) const DEVICE_LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// How a part of /proc that is about the machine is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mask {
+    /// Can be read, not written.
+    ReadOnly,
+    /// A file reads as empty.
+    EmptyFile,
+    /// A directory is empty.
+    EmptyDirectory,
+}
+
+pub(super) struct Masked {
+    pub path: &'static str,
+    pub mask: Mask,
+    #[cfg_attr(not(test), expect(dead_code, reason = "written for the reader, checked by the test"))]
+    pub reason: &'static str,
+}
+
+const fn masked(path: &'static str, mask: Mask, reason: &'static str) -> Masked {
+    Masked { path, mask, reason }
+}
+
+/// A kernel without one of these needs no mask for it.
+pub(super) const MASKED: &[Masked] = &[
+    masked("proc/sys", Mask::ReadOnly, "settings of the kernel; programs read some, such as pid_max"),
+    masked("proc/sysrq-trigger", Mask::ReadOnly, "writing to it reboots or crashes the machine"),
+    masked("proc/irq", Mask::ReadOnly, "writing to it moves the machine's interrupts"),
+    masked("proc/bus", Mask::ReadOnly, "device registers of the machine"),
+    masked("proc/fs", Mask::ReadOnly, "settings of mounted file systems"),
+    masked("proc/kcore", Mask::EmptyFile, "the memory of the machine"),
+    masked("proc/keys", Mask::EmptyFile, "names of the host's keys"),
+    masked("proc/key-users", Mask::EmptyFile, "whose keys there are on the host"),
+    masked("proc/kallsyms", Mask::EmptyFile, "addresses in the kernel"),
+    masked("proc/kmsg", Mask::EmptyFile, "the kernel's log"),
+    masked("proc/timer_list", Mask::EmptyFile, "what every process of the host waits for"),
+    masked("proc/sched_debug", Mask::EmptyFile, "names of the host's processes"),
+    masked("proc/latency_stats", Mask::EmptyFile, "what the host's processes wait for"),
+    masked("proc/interrupts", Mask::EmptyFile, "keystrokes can be timed by it"),
+    masked("proc/acpi", Mask::EmptyDirectory, "the machine's power switches"),
+    masked("proc/scsi", Mask::EmptyDirectory, "writing to it removes disks"),
+    masked("proc/asound", Mask::EmptyDirectory, "whether the desktop plays sound"),
+];
+
+/// Files of `/etc` without which libraries misbehave, for trees that don't bring their own.
+pub(super) const ETC_FILES: &[(&str, &str)] = &[
+    (
+        "passwd",
+        "root:x:0:0:root:/:/bin/false\n\
+         subjob:x:1000:1000:subjob:/tmp/home:/bin/sh\n\
+         nobody:x:65534:65534:nobody:/:/bin/false\n",
+    ),
+    ("group", "root:x:0:\nsubjob:x:1000:\nnogroup:x:65534:\n"),
+    ("hosts", "127.0.0.1 localhost subjob\n::1 localhost\n"),
+    // No DNS and no directory service: names are looked up in files alone, at once.
+    ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\n"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_lent_or_taken_away_has_a_reason() {
+        assert!(DEVICES.iter().all(|device| !device.reason.is_empty()));
+        assert!(MASKED.iter().all(|masked| !masked.reason.is_empty() && masked.path.starts_with("proc/")));
+    }
+
+    #[test]
+    fn the_user_of_a_subjob_is_known_to_its_libraries() {
+        let id = crate::identity::INSIDE_ID;
+        for (name, text) in ETC_FILES.iter().filter(|(name, _)| ["passwd", "group"].contains(name)) {
+            assert!(text.contains(&format!("subjob:x:{id}:")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The VM Portal (§4.2.1): pid 1 of the subjob's pid namespace. Reaps, forwards the program's end, and carries
+//! out the client's orders. When it exits, the kernel kills everything else in the namespace.
+//!
+//! ```text
+//! preparing ──root built, program forked──► starting ──executed──► serving ──program ended──► finishing
+//!     └────────── a step failed ──────────────┴─── lifeline cut (the client ended or asked) ─────▲
+//! ```
+//! It stays outside of the subjob's control groups, and out of the program's sight and reach: another user when
+//! the client is root, undumpable, hidden from /proc, and immune to signals as every pid 1 is.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::statvfs;
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use serde::{Deserialize, Serialize};
+
+use super::step::{StepError, step, step_at};
+use super::{program, report_failure, root};
+use crate::exit::Ended;
+use crate::identity::{INSIDE_ID, Identity};
+use crate::message::{self, Inbox, Order, Report, Setup};
+use crate::sys::{self, ChildSignals, Fork};
+
+/// Time between two reports of how full `/tmp` is, where the client asked for them.
+const SCRATCH_PERIOD: Duration = Duration::from_millis(500);
+
+/// Looks at whether all processes stand still, 1 ms apart, before that is reported as not done.
+const STOP_LOOKS: u32 = 2_000;
+
+/// What the program's process tells the VM Portal until it executes the program, which closes their socket.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Word {
+    /// It has entered its user namespace and waits for its ids.
+    NeedsIds,
+    /// A step failed.
+    Failed(String),
+    /// The program itself could not be executed.
+    NotExecuted(String),
+}
+
+struct Portal<'a> {
+    channel: &'a UnixStream,
+    setup: &'a Setup,
+    signals: ChildSignals,
+    program: Pid,
+    /// To the program's process, until it has executed the program.
+    starting: Option<UnixStream>,
+    words: Inbox,
+    /// Why there is no program.
+    failure: Option<Ended>,
+    status: Option<WaitStatus>,
+}
+
+/// Builds the sandbox, runs the program in it and reports its end.
+pub(super) fn run(channel: &UnixStream, setup: &Setup, doors: &[File]) -> ! {
+    match prepare(channel, setup, doors).and_then(Portal::serve) {
+        Ok(()) => sys::exit_now(0),
+        Err(e) => {
+            report_failure(channel, &e);
+            sys::exit_now(1)
+        }
+    }
+}
+
+fn prepare<'a>(channel: &'a UnixStream, setup: &'a Setup, doors: &[File]) -> Result<Portal<'a>, StepError> {
+    step("die with init", rustix::process::set_parent_process_death_signal(Some(Signal::KILL)))?;
+    step("set the host name", rustix::system::sethostname(b"subjob"))?;
+    step("bring up the loopback interface", sys::raise_loopback())?;
+    let stdin = root::build(setup)?;
+    let (ours, theirs) = step("make a socket", UnixStream::pair())?;
+    let signals = step("watch for children", ChildSignals::new())?;
+    match step("fork the program", sys::fork())? {
+        Fork::Child => program::run(setup, doors, stdin, theirs),
+        Fork::Parent { child } => Ok(Portal {
+            channel,
+            setup,
+            signals,
+            program: child,
+            starting: Some(ours),
+            words: Inbox::default(),
+            failure: None,
+            status: None,
+        }),
+    }
+}
+
+/// What to do after a look at the channel.
+#[derive(PartialEq, Eq)]
+enum Lifeline {
+    Holds,
+    Cut,
+}
+
+impl Portal<'_> {
+    fn serve(mut self) -> Result<(), StepError> {
+        while self.status.is_none() {
+            let ready = step("wait for something to do", self.wait())?;
+            if ready.starting {
+                self.listen_to_start()?;
+            }
+            if ready.children {
+                self.signals.clear();
+                self.reap(WaitOptions::NOHANG);
+            }
+            if ready.channel && self.obey() == Lifeline::Cut {
+                break;
+            }
+            if self.setup.report_scratch {
+                self.report(&Report::Scratch { used: scratch_used() });
+            }
+        }
+        self.finish()
+    }
+
+    fn wait(&self) -> rustix::io::Result<Ready> {
+        let period = self.setup.report_scratch.then_some(SCRATCH_PERIOD);
+        let period = period.map(|period| period.try_into().expect("half a second fits any time type"));
+        let mut wanted =
+            vec![PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+        wanted.extend(self.starting.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        match rustix::event::poll(&mut wanted, period.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => (),
+            Err(e) => return Err(e),
+        }
+        let ready = |at: usize| wanted.get(at).is_some_and(|wanted| !wanted.revents().is_empty());
+        Ok(Ready { channel: ready(0), children: ready(1), starting: ready(2) })
+    }
+
+    /// Takes what the program's process says on its way to the program.
+    fn listen_to_start(&mut self) -> Result<(), StepError> {
+        let Some(socket) = &mut self.starting else {
+            return Ok(());
+        };
+        let mut buffer = [0; 4_096];
+        let length = step("hear from the program's process", socket.read(&mut buffer))?;
+        if length == 0 {
+            self.starting = None;
+            if self.failure.is_none() {
+                give_up_privileges()?;
+                self.report(&Report::Started);
+            }
+            return Ok(());
+        }
+        self.words.push(&buffer[..length]);
+        while let Some(word) = step("understand the program's process", self.words.pop())? {
+            match word {
+                Word::NeedsIds => self.map_ids()?,
+                Word::Failed(why) => self.failure = Some(Ended::Setup(why)),
+                Word::NotExecuted(why) => self.failure = Some(Ended::NotStarted(why)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the program's user namespace its only id, and tells it to go on.
+    fn map_ids(&self) -> Result<(), StepError> {
+        let Identity::Slot { id } = self.setup.identity else {
+            return Ok(());
+        };
+        for (file, text) in [
+            ("setgroups", "deny".to_owned()),
+            ("uid_map", format!("{INSIDE_ID} {id} 1")),
+            ("gid_map", format!("{INSIDE_ID} {id} 1")),
+        ] {
+            let path = format!("/proc/{}/{file}", self.program.as_raw_nonzero());
+            step_at("map the ids", &path, fs::write(&path, text))?;
+        }
+        let socket = self.starting.as_ref().expect("a word came from it just now");
+        step("tell the program's process to go on", (&*socket).write_all(&[1]))
+    }
+
+    /// Carries out what the client says. Its silence for ever, or its death, is the lifeline's end.
+    fn obey(&mut self) -> Lifeline {
+        let mut orders = [0; 64];
+        match (&mut &*self.channel).read(&mut orders) {
+            Ok(0) => Lifeline::Cut,
+            Ok(length) => {
+                for order in orders[..length].iter().filter_map(|byte| Order::from_byte(*byte)) {
+                    self.carry_out(order);
+                }
+                Lifeline::Holds
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Lifeline::Holds,
+            Err(_) => Lifeline::Cut,
+        }
+    }
+
+    fn carry_out(&self, order: Order) {
+        let done = match order {
+            Order::Stop => sys::signal_all_others(Signal::STOP).is_ok() && all_stand_still(),
+            Order::Continue => sys::signal_all_others(Signal::CONT).is_ok(),
+        };
+        if done {
+            self.report(&Report::Stopped(order == Order::Stop));
+        }
+    }
+
+    /// Kills what is left, takes in every exit, and reports.
+    fn finish(mut self) -> Result<(), StepError> {
+        step("kill what is left", sys::signal_all_others(Signal::KILL))?;
+        while self.reap(WaitOptions::empty()) {}
+        while self.starting.is_some() {
+            self.listen_to_start()?;
+        }
+        let usage = step("read what was used", sys::children_usage())?;
+        let ended =
+            self.failure.take().or_else(|| self.status.map(ended)).unwrap_or(Ended::Signal(libc::SIGKILL));
+        self.report(&Report::Ended { ended, cpu: usage.cpu, peak: usage.peak });
+        Ok(())
+    }
+
+    /// Takes in the exits of children, ours and those whose parents are gone. False when there are none left.
+    fn reap(&mut self, options: WaitOptions) -> bool {
+        loop {
+            match rustix::process::wait(options) {
+                Ok(Some((pid, status))) if pid == self.program => self.status = Some(status),
+                Ok(Some(_)) | Err(Errno::INTR) => (),
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn report(&self, report: &Report) {
+        // If the client is gone, the lifeline says so at the next turn.
+        let _ = message::write(&mut &*self.channel, report);
+    }
+}
+
+/// Which of the descriptors have something to say.
+struct Ready {
+    channel: bool,
+    children: bool,
+    starting: bool,
+}
+
+fn ended(status: WaitStatus) -> Ended {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ended::Code(code),
+        (None, Some(signal)) => Ended::Signal(signal),
+        (None, None) => Ended::Setup("the program ended in a way that the kernel doesn't have".to_owned()),
+    }
+}
+
+/// From here on the VM Portal only waits, kills and reports. Over the program it keeps the power of the one who
+/// made its user namespace.
+fn give_up_privileges() -> Result<(), StepError> {
+    let none = CapabilitySet::empty();
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    step("drop the VM Portal's capabilities", rustix::thread::set_capabilities(None, none))?;
+    step("refuse new privileges", rustix::thread::set_no_new_privs(true))?;
+    let hidden = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    step("hide the VM Portal's memory", hidden)
+}
+
+/// Waits until every process that can be seen is stopped or dead.
+fn all_stand_still() -> bool {
+    (0..STOP_LOOKS).any(|look| {
+        if look > 0 {
+            // The kernel has no event for "all stopped"; it takes as long as their system calls in progress.
+            thread::sleep(Duration::from_millis(1));
+        }
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter(|pid| *pid != 1).all(stands_still)
+    })
+}
+
+fn stands_still(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    // The state follows the name, which is in brackets and may hold brackets itself.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_none_or(|state| "TtZX".contains(state))
+}
+
+fn scratch_used() -> u64 {
+    let used = |path| statvfs(path).map_or(0, |found| (found.f_blocks - found.f_bfree) * found.f_frsize);
+    used("/tmp") + used("/dev/shm")
+}

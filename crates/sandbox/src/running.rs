@@ -1,0 +1,227 @@
+//! A subjob that runs: waiting for its end, and pausing, resuming or terminating it meanwhile.
+//!
+//! ```text
+//! running ──pause──► paused        any ──terminate, a limit, the program's end, drop──► ended
+//!    ▲                  │
+//!    └─────resume───────┘
+//! ```
+
+use std::io::{self, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use model::Usage;
+use thiserror::Error;
+
+use crate::control_group::ControlGroup;
+use crate::error::SandboxError;
+use crate::exit::{Cause, Ended, Exit};
+use crate::identity::Claim;
+use crate::message::Order;
+use crate::spec::Spec;
+use crate::watch::Watch;
+
+/// How long the VM Portal may take to stop or continue all processes, where there is no freezer.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A started subjob. Dropped, it is killed and all of it cleared away.
+#[derive(Debug)]
+pub struct Running {
+    control: Control,
+    /// Ends with the subjob; taken by `wait` or `drop`.
+    watcher: Option<JoinHandle<Exit>>,
+}
+
+/// Steers a running subjob from any thread; outlives it without harm.
+#[derive(Clone, Debug)]
+pub struct Control {
+    shared: Arc<Shared>,
+}
+
+/// Why a subjob could not be paused or resumed.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    #[error("the subjob has ended")]
+    Ended,
+    #[error("can't {operation} the subjob")]
+    Failed { operation: &'static str, source: io::Error },
+}
+
+/// What the watching thread and the controls share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Our end of the channel: for orders, and to cut the lifeline. Reading is the watcher's.
+    channel: UnixStream,
+    group: ControlGroup,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Set while paused.
+    paused_since: Option<Instant>,
+    /// Time of the pauses that are over.
+    paused: Duration,
+    /// What the VM Portal last said of the processes.
+    stopped: bool,
+    terminated: Option<Cause>,
+    ended: bool,
+}
+
+impl Running {
+    pub(crate) fn watch(
+        begun: Instant,
+        spec: &Spec,
+        claim: Claim,
+        group: ControlGroup,
+        init: Child,
+        channel: UnixStream,
+    ) -> Result<Running, SandboxError> {
+        let reading = channel.try_clone().map_err(|source| SandboxError::Channel { source })?;
+        let state = State {
+            paused_since: None,
+            paused: Duration::ZERO,
+            stopped: false,
+            terminated: None,
+            ended: false,
+        };
+        let shared = Arc::new(Shared { channel, group, state: Mutex::new(state), changed: Condvar::new() });
+        let watch = Watch::new(begun, spec, claim, init, reading, Arc::clone(&shared));
+        // The kernel cuts a thread's name at 15 bytes; a subjob's number fits.
+        let watcher = thread::Builder::new()
+            .name(format!("watch {}", spec.name))
+            .spawn(move || watch.run())
+            .map_err(|source| SandboxError::Thread { source })?;
+        Ok(Running { control: Control { shared }, watcher: Some(watcher) })
+    }
+
+    /// Waits until nothing of the subjob runs any more.
+    pub fn wait(mut self) -> Exit {
+        let ended = self.watcher.take().map(JoinHandle::join);
+        match ended {
+            Some(Ok(exit)) => exit,
+            Some(Err(_)) | None => Exit {
+                ended: Ended::Setup("the thread that watched the subjob failed".to_owned()),
+                hit: None,
+                usage: Usage::default(),
+            },
+        }
+    }
+
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            self.control.terminate(Cause::Shutdown);
+            // A panic of the watcher has been printed where it happened; here is nobody to tell.
+            let _ = watcher.join();
+        }
+    }
+}
+
+impl Control {
+    /// Stops every process of the subjob and returns when they stand still. Wall time stops with them.
+    ///
+    /// # Errors
+    /// When the subjob has ended or doesn't stop in time; it may then be partly stopped.
+    pub fn pause(&self) -> Result<(), ControlError> {
+        self.halt(true)?;
+        let mut state = self.shared.lock();
+        state.paused_since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// Lets the subjob run again.
+    ///
+    /// # Errors
+    /// When the subjob has ended or doesn't continue in time.
+    pub fn resume(&self) -> Result<(), ControlError> {
+        self.halt(false)?;
+        let mut state = self.shared.lock();
+        if let Some(since) = state.paused_since.take() {
+            state.paused += since.elapsed();
+        }
+        Ok(())
+    }
+
+    /// Kills the subjob with all that it started. The first cause given is the one reported.
+    pub fn terminate(&self, cause: Cause) {
+        self.shared.lock().terminated.get_or_insert(cause);
+        self.shared.cut_lifeline();
+    }
+
+    fn halt(&self, halt: bool) -> Result<(), ControlError> {
+        if self.shared.lock().ended {
+            return Err(ControlError::Ended);
+        }
+        let operation = if halt { "pause" } else { "resume" };
+        let failed = |source| ControlError::Failed { operation, source };
+        if self.shared.group.can_freeze() {
+            self.shared.group.set_frozen(halt).map_err(failed)
+        } else {
+            self.shared.order(halt).map_err(failed)
+        }
+    }
+}
+
+impl Shared {
+    /// A panic while the lock is held leaves plain numbers behind, which are good to use.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn group(&self) -> &ControlGroup {
+        &self.group
+    }
+
+    /// The VM Portal takes the end of what we write as our death, and ends everything; it can still report.
+    pub(crate) fn cut_lifeline(&self) {
+        // Fails when the VM Portal is gone, which is what is wanted.
+        let _ = self.channel.shutdown(Shutdown::Write);
+    }
+
+    pub(crate) fn terminated(&self) -> Option<Cause> {
+        self.lock().terminated
+    }
+
+    /// Time not spent paused, of `since_start`.
+    pub(crate) fn running_time(&self, since_start: Duration) -> Duration {
+        let state = self.lock();
+        let now = state.paused_since.map_or(Duration::ZERO, |since| since.elapsed());
+        since_start.saturating_sub(state.paused + now)
+    }
+
+    pub(crate) fn note_stopped(&self, stopped: bool) {
+        self.lock().stopped = stopped;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn note_end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Has the VM Portal send SIGSTOP or SIGCONT to all its processes, and waits for its word that it's done.
+    fn order(&self, halt: bool) -> io::Result<()> {
+        let order = if halt { Order::Stop } else { Order::Continue };
+        (&self.channel).write_all(&[order as u8])?;
+        let waiting = |state: &mut State| state.stopped != halt && !state.ended;
+        let (state, timeout) = self
+            .changed
+            .wait_timeout_while(self.lock(), ORDER_TIMEOUT, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() || state.ended {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the VM Portal did not carry it out"));
+        }
+        Ok(())
+    }
+}

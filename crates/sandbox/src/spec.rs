@@ -1,0 +1,196 @@
+//! What to run and within which bounds.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use model::ByteSize;
+
+use crate::error::SandboxError;
+
+/// One program to run in a sandbox of its own.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Application tree on the host, seen read-only as `/`. Nothing is written into it. When the client is root,
+    /// the subjob has a user id of its own, so the tree must be readable for others.
+    pub root: PathBuf,
+    /// Directory on the host, seen read-write as `/work`, where the program starts. The subjob becomes the owner
+    /// of it and of all it holds.
+    pub work: PathBuf,
+    /// Absolute path inside `root`.
+    pub program: PathBuf,
+    /// Arguments after the program's own name.
+    pub args: Vec<OsString>,
+    /// The whole environment, except that HOME, PATH, TMPDIR, USER and LOGNAME have defaults.
+    pub env: Vec<(OsString, OsString)>,
+    pub stdin: Stdin,
+    /// File on the host for standard output. It must not exist yet.
+    pub stdout: PathBuf,
+    /// File on the host for standard error. It must not exist yet.
+    pub stderr: PathBuf,
+    pub limits: Bounds,
+    /// Size of `/tmp` and of `/dev/shm`, each; what they hold counts as memory.
+    pub scratch: ByteSize,
+    /// For people: how errors and threads name the subjob.
+    pub name: String,
+}
+
+/// Where the program reads its standard input from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    Null,
+    /// A regular file on the host; the program can only read it.
+    File(PathBuf),
+}
+
+/// What a program may use. Crossing a bound ends it, see [`crate::LimitHit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Time from start to end; time spent paused does not count.
+    pub wall: Duration,
+    /// Memory of all its processes together, `/tmp` and `/dev/shm` included.
+    pub memory: ByteSize,
+    /// Processes and threads alive at one time.
+    pub processes: u32,
+    /// Space taken by the work directory; also the largest file it can write.
+    pub disk: ByteSize,
+    /// Processors it may keep busy.
+    pub cpus: u32,
+    /// Size of standard output and of standard error, each.
+    pub stream: ByteSize,
+}
+
+impl Spec {
+    pub(crate) fn check(&self) -> Result<(), SandboxError> {
+        let bad = |field, why: &str| Err(SandboxError::Spec { field, why: why.to_owned() });
+        for (field, path) in [("root", &self.root), ("work", &self.work)] {
+            if !is_plain_absolute(path) || path.parent().is_none() {
+                return bad(field, "it must be an absolute path without '..', and not '/'");
+            }
+            if !path.is_dir() {
+                return bad(field, &format!("'{}' is not a directory", path.display()));
+            }
+        }
+        if self.work.starts_with(&self.root) || self.root.starts_with(&self.work) {
+            return bad("work", "it and root must not contain one another");
+        }
+        for (field, path) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            if !is_plain_absolute(path) || path.starts_with(&self.work) || path.starts_with(&self.root) {
+                return bad(field, "it must be an absolute path outside of work and root");
+            }
+        }
+        if let Stdin::File(path) = &self.stdin
+            && !(is_plain_absolute(path) && path.is_file())
+        {
+            return bad("stdin", &format!("'{}' is not the absolute path of a regular file", path.display()));
+        }
+        if !is_plain_absolute(&self.program) {
+            return bad("program", "it must be an absolute path without '..'");
+        }
+        let texts = self.args.iter().chain(self.env.iter().flat_map(|(name, value)| [name, value]));
+        if texts.into_iter().any(|text| text.as_bytes().contains(&0)) {
+            return bad("command", "an argument or environment variable holds a NUL byte");
+        }
+        if self.env.iter().any(|(name, _)| name.is_empty() || name.as_bytes().contains(&b'=')) {
+            return bad("environment", "a name is empty or holds '='");
+        }
+        self.limits.check()
+    }
+}
+
+impl Bounds {
+    fn check(&self) -> Result<(), SandboxError> {
+        let zero = [
+            ("wall limit", self.wall.is_zero()),
+            ("memory limit", self.memory.0 == 0),
+            ("process limit", self.processes == 0),
+            ("processor limit", self.cpus == 0),
+        ];
+        match zero.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((field, _)) => Err(SandboxError::Spec { field, why: "it is 0".to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a path says where it goes, from the root on, without `.`, `..` and NUL.
+fn is_plain_absolute(path: &Path) -> bool {
+    path.is_absolute()
+        && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+        && !path.as_os_str().as_bytes().contains(&0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(base: &Path) -> Spec {
+        for name in ["root", "work"] {
+            std::fs::create_dir(base.join(name)).unwrap();
+        }
+        Spec {
+            root: base.join("root"),
+            work: base.join("work"),
+            program: "/bin/true".into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: Stdin::Null,
+            stdout: base.join("stdout"),
+            stderr: base.join("stderr"),
+            limits: Bounds {
+                wall: Duration::from_secs(1),
+                memory: ByteSize::mib(64),
+                processes: 8,
+                disk: ByteSize::mib(1),
+                cpus: 1,
+                stream: ByteSize::mib(1),
+            },
+            scratch: ByteSize::mib(1),
+            name: "41.7".into(),
+        }
+    }
+
+    fn check(change: impl FnOnce(&mut Spec), expect: Option<&str>) {
+        let base = tempfile::tempdir().unwrap();
+        let mut spec = spec(base.path());
+        change(&mut spec);
+        let found = match spec.check() {
+            Err(SandboxError::Spec { field, .. }) => Some(field),
+            Err(other) => panic!("{other}"),
+            Ok(()) => None,
+        };
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn a_spec_that_says_clearly_what_to_run_is_taken() {
+        check(|_| (), None);
+        check(|spec| spec.args.push("--".into()), None);
+    }
+
+    #[test]
+    fn a_spec_that_reaches_into_the_host_is_refused() {
+        check(|spec| spec.root = "/".into(), Some("root"));
+        check(|spec| spec.root = spec.work.join("../root"), Some("root"));
+        check(|spec| spec.work = "work".into(), Some("work"));
+        check(|spec| spec.work = spec.root.clone(), Some("work"));
+        check(|spec| spec.stdout = spec.work.join("stdout"), Some("stdout"));
+        check(|spec| spec.stderr = "stderr".into(), Some("stderr"));
+        check(|spec| spec.stdin = Stdin::File("/dev/zero".into()), Some("stdin"));
+        check(|spec| spec.program = "bin/true".into(), Some("program"));
+    }
+
+    #[test]
+    fn text_that_the_kernel_would_cut_short_is_refused() {
+        check(|spec| spec.args.push("a\0b".into()), Some("command"));
+        check(|spec| spec.env.push(("A=B".into(), "c".into())), Some("environment"));
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_a_mistake() {
+        check(|spec| spec.limits.memory = ByteSize(0), Some("memory limit"));
+        check(|spec| spec.limits.wall = Duration::ZERO, Some("wall limit"));
+        check(|spec| spec.limits.disk = ByteSize(0), None);
+    }
+}

@@ -1,0 +1,188 @@
+//! Starting a subjob: everything that happens on the client's side before its program runs.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Instant;
+
+use crate::control_group::{ControlGroup, Hierarchies};
+use crate::error::SandboxError;
+use crate::identity::{Claim, Identity, default_environment};
+use crate::message::{self, MAX_MESSAGE, Setup};
+use crate::running::Running;
+use crate::spec::{Spec, Stdin};
+
+/// The argument after which a program that embeds this crate must call [`crate::init_main`], before it starts
+/// any thread.
+pub const INIT_ARGUMENT: &str = "sandbox-init";
+
+/// How to start init, and in whose name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launcher {
+    /// The program that calls [`crate::init_main`], with its arguments.
+    pub command: Vec<OsString>,
+    /// Tells apart the control groups of several clients on one machine; 1 to 32 ASCII letters and digits. The
+    /// same for every start of a client with the same state, so that it finds what it left behind.
+    pub tag: String,
+}
+
+impl Launcher {
+    /// Starts init from the running program's own file: `/proc/self/exe sandbox-init`.
+    pub fn new(tag: impl Into<String>) -> Self {
+        Launcher { command: vec!["/proc/self/exe".into(), INIT_ARGUMENT.into()], tag: tag.into() }
+    }
+}
+
+/// Starts the program of `spec` in a sandbox of its own. Returns when init has what it needs; that the program
+/// then runs, or why not, is in the [`crate::Exit`].
+///
+/// # Errors
+/// When the spec makes no sense, or this side of the sandbox can't be made: output files, ownership of the work
+/// directory, init itself. Nothing is left behind then but files in `work` and the output files.
+pub fn start(launcher: &Launcher, spec: &Spec) -> Result<Running, SandboxError> {
+    check_tag(&launcher.tag)?;
+    spec.check()?;
+    let begun = Instant::now();
+    let claim = Claim::take()?;
+    claim.identity.own_tree(&spec.work)?;
+    let stdout = create_output(&spec.stdout, claim.identity)?;
+    let stderr = create_output(&spec.stderr, claim.identity)?;
+    let group = ControlGroup::create(&launcher.tag, &Hierarchies::detect()?, &spec.limits);
+    let setup = setup_message(spec, claim.identity, &group);
+
+    let (channel, init_side) = UnixStream::pair().map_err(|source| SandboxError::Channel { source })?;
+    let mut init = spawn_init(launcher, init_side, stdout, stderr)?;
+    if let Err(source) = message::write(&mut &channel, &setup) {
+        abandon(&mut init);
+        return Err(match source.kind() {
+            std::io::ErrorKind::InvalidInput => SandboxError::CommandTooLarge { limit: MAX_MESSAGE },
+            _ => SandboxError::Channel { source },
+        });
+    }
+    Running::watch(begun, spec, claim, group, init, channel)
+}
+
+/// Kills an init that never got its setup.
+fn abandon(init: &mut Child) {
+    // It may have ended by itself, which is as good.
+    let _ = init.kill();
+    let _ = init.wait();
+}
+
+pub(crate) fn check_tag(tag: &str) -> Result<(), SandboxError> {
+    if (1..=32).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Ok(());
+    }
+    let why = format!("'{tag}' is not 1 to 32 ASCII letters and digits");
+    Err(SandboxError::Spec { field: "tag", why })
+}
+
+/// Creates a file that only the subjob and its client may read. Appending, so that two writers don't overwrite
+/// each other's output.
+fn create_output(path: &Path, identity: Identity) -> Result<File, SandboxError> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| SandboxError::Output { path: path.to_owned(), source })?;
+    // A program that opens /dev/stdout is asked for its permission anew.
+    identity.own_file(path)?;
+    Ok(file)
+}
+
+fn setup_message(spec: &Spec, identity: Identity, group: &ControlGroup) -> Setup {
+    Setup {
+        identity,
+        root: spec.root.clone().into(),
+        work: spec.work.clone().into(),
+        program: spec.program.clone().into(),
+        args: spec.args.clone(),
+        env: environment(&spec.env),
+        stdin: match &spec.stdin {
+            Stdin::Null => None,
+            Stdin::File(path) => Some(path.clone().into()),
+        },
+        groups: group.doors().into_iter().map(PathBuf::into_os_string).collect(),
+        tasks: task_limit(spec.limits.processes, identity, group),
+        disk: spec.limits.disk.0,
+        scratch: spec.scratch.0,
+        report_scratch: !group.limits_memory(),
+    }
+}
+
+/// The limit on tasks that every kernel has. Where a control group limits them too it must be the first to
+/// refuse, because it counts its refusals and this one doesn't.
+fn task_limit(processes: u32, identity: Identity, group: &ControlGroup) -> u64 {
+    // Init and the VM Portal, which have the subjob's id when that is our own.
+    let ours = if identity.slot().is_some() { 0 } else { 2 };
+    u64::from(processes) + ours + u64::from(group.limits_processes())
+}
+
+/// `NAME=value` for the given variables and for those defaults that they don't name.
+fn environment(given: &[(OsString, OsString)]) -> Vec<OsString> {
+    let join = |name: &OsStr, value: &OsStr| {
+        let mut text = name.to_owned();
+        text.push("=");
+        text.push(value);
+        text
+    };
+    let is_given = |name: &str| given.iter().any(|(other, _)| other == name);
+    let defaults = default_environment();
+    let defaults = defaults.iter().filter(|(name, _)| !is_given(name));
+    defaults
+        .map(|(name, value)| join(OsStr::new(name), value))
+        .chain(given.iter().map(|(name, value)| join(name, value)))
+        .collect()
+}
+
+/// Executes init with the channel as its standard input and the subjob's files as its output: the three
+/// descriptors that pass an execute without further ado.
+fn spawn_init(
+    launcher: &Launcher,
+    channel: UnixStream,
+    stdout: File,
+    stderr: File,
+) -> Result<Child, SandboxError> {
+    let (program, args) = launcher
+        .command
+        .split_first()
+        .ok_or_else(|| SandboxError::Spec { field: "launcher", why: "its command is empty".to_owned() })?;
+    Command::new(program)
+        .args(args)
+        .env_clear()
+        .current_dir("/")
+        .stdin(OwnedFd::from(channel))
+        .stdout(stdout)
+        .stderr(stderr)
+        .spawn()
+        .map_err(|source| SandboxError::Init { program: program.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_part_of_a_file_name_and_nothing_more() {
+        for good in ["a", "0f3c", &"x".repeat(32)] {
+            assert!(check_tag(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a-b", "../a", "a b", "ä", &"x".repeat(33)] {
+            assert!(check_tag(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_spec_wins_over_the_default_environment() {
+        let found = environment(&[("HOME".into(), "/work".into()), ("A".into(), "1=2".into())]);
+        assert_eq!(found.iter().filter(|text| text.as_encoded_bytes().starts_with(b"HOME=")).count(), 1);
+        assert!(found.contains(&"HOME=/work".into()));
+        assert!(found.contains(&"A=1=2".into()));
+        assert!(found.contains(&"TMPDIR=/tmp".into()));
+    }
+}

@@ -1,0 +1,25 @@
+//! The system calls that have no safe wrapper, behind small safe functions. All `unsafe` of this crate is here.
+//!
+//! One system call per block. Most of these are sound only in a process with one thread, which init is by
+//! construction: it is executed for the purpose and starts none; [`fork`] checks it.
+#![allow(unsafe_code)]
+
+mod landlock;
+mod network;
+mod priority;
+mod process;
+
+pub(crate) use landlock::landlock_abi;
+pub(crate) use network::raise_loopback;
+pub(crate) use priority::{take_idle_io_class, take_idle_scheduling_class};
+pub(crate) use process::{
+    ChildSignals, Fork, children_usage, close_inherited, close_others_on_execute, execute, exit_now, fork,
+    restore_signals, signal_all_others, unshare,
+};
+
+use std::io;
+
+/// The result of a libc call that answers -1 and sets errno.
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,310 @@
+/* The program that the suite runs in the sandbox: one hostile or harmless act per name. Static, so that a tree
+ * needs nothing but this file. Prints what came of the act; its exit status is 0 when the act was possible. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/personality.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static void say(const char *name, long result) {
+    printf("%s %d\n", name, result < 0 ? errno : 0);
+    fflush(stdout);
+}
+
+#define CALL(name, ...) say(name, syscall(__VA_ARGS__))
+
+static long try_socket(int family, int kind) {
+    int fd = socket(family, kind, 0);
+    if (fd >= 0) close(fd);
+    return fd;
+}
+
+/* As syscall, for numbers that glibc knows nothing of; in a child, because some are answered with a signal. */
+static void int80(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        long result;
+        __asm__ volatile("int $0x80" : "=a"(result) : "a"(20L) : "memory");
+        _exit(0);
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    printf("int80 %d\n", WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+}
+
+static int calls(void) {
+    struct timeval zero = {0, 0};
+    char handle[128] = {0};
+    CALL("mount", SYS_mount, "none", "/tmp", "tmpfs", 0, 0);
+    CALL("umount2", SYS_umount2, "/proc", MNT_DETACH);
+    CALL("pivot_root", SYS_pivot_root, ".", ".");
+    CALL("chroot", SYS_chroot, "/tmp");
+    CALL("fsopen", SYS_fsopen, "tmpfs", 0);
+    CALL("open_tree", SYS_open_tree, AT_FDCWD, "/", 1);
+    CALL("unshare_user", SYS_unshare, CLONE_NEWUSER);
+    CALL("unshare_net", SYS_unshare, CLONE_NEWNET);
+    CALL("setns", SYS_setns, 0, 0);
+    CALL("clone_newuser", SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
+    CALL("clone_newnet", SYS_clone, CLONE_NEWNET | SIGCHLD, 0, 0, 0, 0);
+    CALL("clone3", SYS_clone3, 0, 0);
+    CALL("io_uring_setup", SYS_io_uring_setup, 1, 0);
+    CALL("memfd_secret", 447, 0);
+    CALL("x32_getpid", 0x40000000 + 39);
+    CALL("ptrace", SYS_ptrace, PTRACE_TRACEME, 0, 0, 0);
+    CALL("process_vm_readv", SYS_process_vm_readv, 1, 0, 0, 0, 0, 0);
+    CALL("bpf", SYS_bpf, 0, 0, 0);
+    CALL("perf_event_open", SYS_perf_event_open, 0, 0, -1, -1, 0);
+    CALL("userfaultfd", SYS_userfaultfd, 0);
+    CALL("keyctl", SYS_keyctl, 0, -3, 0);
+    CALL("add_key", SYS_add_key, "user", "a", "b", 1, -3);
+    CALL("kexec_load", SYS_kexec_load, 0, 0, 0, 0);
+    CALL("init_module", SYS_init_module, 0, 0, "");
+    CALL("reboot", SYS_reboot, 0, 0, 0, 0);
+    CALL("swapon", SYS_swapon, "/tmp/a", 0);
+    CALL("acct", SYS_acct, 0);
+    CALL("iopl", SYS_iopl, 3);
+    CALL("settimeofday", SYS_settimeofday, &zero, 0);
+    CALL("sethostname", SYS_sethostname, "a", 1);
+    CALL("open_by_handle_at", SYS_open_by_handle_at, AT_FDCWD, handle, 0);
+    CALL("fanotify_init", SYS_fanotify_init, 0, 0);
+    CALL("quotactl", SYS_quotactl, 0, 0, 0, 0);
+    CALL("ioprio_set", SYS_ioprio_set, 1, 0, (2 << 13) | 4);
+    CALL("tiocsti", SYS_ioctl, 0, TIOCSTI, "a");
+    CALL("tiocsti_high_bits", SYS_ioctl, 0, TIOCSTI | (1L << 32), "a");
+    CALL("personality_read_implies_exec", SYS_personality, READ_IMPLIES_EXEC);
+    say("socket_netlink", try_socket(AF_NETLINK, SOCK_RAW));
+    say("socket_packet", try_socket(AF_PACKET, SOCK_RAW));
+    say("socket_vsock", try_socket(AF_VSOCK, SOCK_STREAM));
+    say("socket_alg", try_socket(AF_ALG, SOCK_SEQPACKET));
+    say("socket_bluetooth", try_socket(AF_BLUETOOTH, SOCK_RAW));
+    say("socket_raw", try_socket(AF_INET, SOCK_RAW));
+    say("mknod_device", mknod("/tmp/device", S_IFBLK | 0600, 0x800));
+    say("setuid_root", setuid(0));
+    say("setgroups", syscall(SYS_setgroups, 0, 0));
+    say("renice", setpriority(PRIO_PROCESS, 0, 0));
+    say("leave_idle_class", sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0}));
+    say("realtime_class", sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){1}));
+    say("raise_limit", setrlimit(RLIMIT_NPROC, &(struct rlimit){1 << 20, 1 << 20}));
+    say("write_sysctl", open("/proc/sys/kernel/hostname", O_WRONLY));
+    say("write_sysrq", open("/proc/sysrq-trigger", O_WRONLY));
+    say("portal_memory", open("/proc/1/mem", O_RDWR));
+    say("portal_files", open("/proc/1/fd", O_RDONLY));
+    say("portal_root", open("/proc/1/root/etc", O_RDONLY));
+    int80();
+    /* The harmless twins. */
+    CALL("getpid", SYS_getpid);
+    CALL("personality_ask", SYS_personality, 0xffffffff);
+    say("socket_unix", try_socket(AF_UNIX, SOCK_STREAM));
+    say("socket_inet", try_socket(AF_INET, SOCK_STREAM));
+    say("socket_inet6", try_socket(AF_INET6, SOCK_DGRAM));
+    say("mkfifo", mkfifo("/tmp/fifo", 0600));
+    say("lower_limit", setrlimit(RLIMIT_NOFILE, &(struct rlimit){512, 512}));
+    say("read_sysctl", open("/proc/sys/kernel/pid_max", O_RDONLY));
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    say("fork", child);
+    waitpid(child, 0, 0);
+    int pty = posix_openpt(O_RDWR | O_NOCTTY);
+    struct winsize size;
+    say("pty", pty);
+    say("ioctl_on_pty", ioctl(pty, TIOCGWINSZ, &size));
+    return 0;
+}
+
+static void *sleeper(void *unused) {
+    pause();
+    return unused;
+}
+
+static int count_tasks(int threads, int most) {
+    int made = 0;
+    for (; made < most; made++) {
+        pthread_t thread;
+        if (threads) {
+            if (pthread_create(&thread, 0, sleeper, 0) != 0) break;
+        } else {
+            pid_t pid = fork();
+            if (pid < 0) break;
+            if (pid == 0) sleeper(0);
+        }
+    }
+    printf("%d\n", made);
+    fflush(stdout);
+    return made == most ? 0 : 1;
+}
+
+static int connect_to(int port) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int result = connect(fd, (void *)&to, sizeof to);
+    say("connect", result);
+    return result < 0;
+}
+
+/* Over its own loopback, as parallel programs talk to their parts. */
+static int talk_to_self(void) {
+    int server = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof at;
+    if (bind(server, (void *)&at, sizeof at) || listen(server, 1) || getsockname(server, (void *)&at, &length)) return 1;
+    return connect_to(ntohs(at.sin_port));
+}
+
+static int connect_abstract(const char *name) {
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    strncpy(to.sun_path + 1, name, sizeof to.sun_path - 2);
+    int result = connect(fd, (void *)&to, offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name));
+    say("connect", result);
+    return result < 0;
+}
+
+static int files(void) {
+    DIR *dir = opendir("/proc/self/fd");
+    int own = dirfd(dir);
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (entry->d_name[0] != '.' && atoi(entry->d_name) != own) printf("%s ", entry->d_name);
+    printf("\n");
+    return 0;
+}
+
+static int eat(const char *mib) {
+    size_t bytes = (size_t)atol(mib) << 20;
+    char *memory = malloc(bytes);
+    if (!memory) return 1;
+    memset(memory, 1, bytes);
+    printf("ate\n");
+    return 0;
+}
+
+static int fill(const char *path, const char *mib) {
+    static char block[1 << 20];
+    memset(block, 1, sizeof block);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    for (long i = 0; i < atol(mib); i++)
+        if (write(fd, block, sizeof block) != sizeof block) {
+            say("fill", -1);
+            return 1;
+        }
+    say("fill", 0);
+    return 0;
+}
+
+static int flood(const char *mib) {
+    static char block[1 << 16];
+    memset(block, 'x', sizeof block);
+    for (long i = 0; i < atol(mib) * 16; i++)
+        if (write(1, block, sizeof block) < 0) return 1;
+    return 0;
+}
+
+/* Leaves a grandchild in a session of its own that ignores every signal it can. */
+static int daemonize(void) {
+    if (fork() == 0) {
+        setsid();
+        if (fork() == 0) {
+            for (int signal_number = 1; signal_number < 65; signal_number++) signal(signal_number, SIG_IGN);
+            for (;;) pause();
+        }
+        _exit(0);
+    }
+    wait(0);
+    printf("left\n");
+    return 0;
+}
+
+static int run_copy(const char *path) {
+    char buffer[1 << 16];
+    int from = open("/proc/self/exe", O_RDONLY), to = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0700);
+    if (from < 0 || to < 0) return 2;
+    for (ssize_t n; (n = read(from, buffer, sizeof buffer)) > 0;) write(to, buffer, n);
+    close(to);
+    execl(path, path, "hello", NULL);
+    say("execute", -1);
+    return 1;
+}
+
+static int try_open(const char *path, int flags) {
+    int fd = open(path, flags, 0600);
+    say(path, fd);
+    return fd < 0;
+}
+
+static int count_up(const char *path, int children) {
+    for (int i = 0; i < children; i++)
+        if (fork() == 0)
+            for (;;) ;
+    for (long i = 0;; i++) {
+        int fd = open(path, O_WRONLY | O_CREAT, 0600);
+        dprintf(fd, "%ld\n", i);
+        close(fd);
+    }
+}
+
+int main(int argc, char **argv) {
+    const char *act = argc > 1 ? argv[1] : "hello";
+    const char *a = argc > 2 ? argv[2] : "", *b = argc > 3 ? argv[3] : "";
+    if (!strcmp(act, "hello")) return printf("hello\n"), 0;
+    if (!strcmp(act, "exit")) return atoi(a);
+    if (!strcmp(act, "signal")) return raise(atoi(a));
+    if (!strcmp(act, "both")) return printf("out\n"), fprintf(stderr, "err\n"), 0;
+    if (!strcmp(act, "env")) { for (char **e = environ; *e; e++) puts(*e); return 0; }
+    if (!strcmp(act, "args")) { for (int i = 0; i < argc; i++) puts(argv[i]); return 0; }
+    if (!strcmp(act, "copy")) { for (int c; (c = getchar()) != EOF;) putchar(c); return 0; }
+    if (!strcmp(act, "whoami")) return printf("%d %d %d\n", getuid(), getgid(), getpid() > 1), 0;
+    if (!strcmp(act, "pwd")) { char d[4096]; puts(getcwd(d, sizeof d)); return 0; }
+    if (!strcmp(act, "forever")) { printf("up\n"); fflush(stdout); for (;;) pause(); }
+    if (!strcmp(act, "busy")) for (;;) ;
+    if (!strcmp(act, "spin")) { while (clock() < atol(a) * (CLOCKS_PER_SEC / 1000)) ; return 0; }
+    if (!strcmp(act, "calls")) return calls();
+    if (!strcmp(act, "processes")) return count_tasks(0, atoi(a));
+    if (!strcmp(act, "threads")) return count_tasks(1, atoi(a));
+    if (!strcmp(act, "forkbomb")) for (;;) fork();
+    if (!strcmp(act, "connect")) return connect_to(atoi(a));
+    if (!strcmp(act, "talk")) return talk_to_self();
+    if (!strcmp(act, "abstract")) return connect_abstract(a);
+    if (!strcmp(act, "files")) return files();
+    if (!strcmp(act, "eat")) return eat(a);
+    if (!strcmp(act, "fill")) return fill(a, b);
+    if (!strcmp(act, "flood")) return flood(a);
+    if (!strcmp(act, "daemonize")) return daemonize();
+    if (!strcmp(act, "run_copy")) return run_copy(a);
+    if (!strcmp(act, "read")) return try_open(a, O_RDONLY);
+    if (!strcmp(act, "write")) return try_open(a, O_WRONLY);
+    if (!strcmp(act, "create")) return try_open(a, O_WRONLY | O_CREAT);
+    if (!strcmp(act, "list")) {
+        DIR *dir = opendir(a);
+        for (struct dirent *e; dir && (e = readdir(dir));) if (e->d_name[0] != '.') puts(e->d_name);
+        return !dir;
+    }
+    if (!strcmp(act, "show")) { FILE *f = fopen(a, "r"); for (int c; f && (c = getc(f)) != EOF;) putchar(c); return !f; }
+    if (!strcmp(act, "killall")) { kill(-1, SIGKILL); kill(1, SIGKILL); kill(1, SIGSTOP); return printf("sent\n"), 0; }
+    if (!strcmp(act, "empty_files")) {
+        for (long i = 0; i < atol(a); i++) { char p[64]; sprintf(p, "f%ld", i); close(open(p, O_CREAT | O_WRONLY, 0600)); }
+        return 0;
+    }
+    if (!strcmp(act, "count_up")) return count_up(a, atoi(b));
+    fprintf(stderr, "no act '%s'\n", act);
+    return 2;
+}

@@ -1,0 +1,111 @@
+//! What is left when it is over, however it ended: nothing.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use sandbox::{Cause, LimitHit};
+
+use crate::harness::{Bench, INIT_VARIABLE, eventually, init_program};
+
+const NO_GROUPS: Vec<PathBuf> = Vec::new();
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+#[test]
+fn after_an_end_of_any_kind_nothing_is_left() {
+    let Some(mut bench) = Bench::new() else { return };
+    let tag = bench.launcher.tag.clone();
+    let before = mounts();
+    for act in ["hello", "exit", "signal", "daemonize", "missing"] {
+        let mut spec = bench.spec(&[act, "9", &tag]);
+        if act == "missing" {
+            spec.program = "/bin/missing".into();
+        }
+        bench.run(&spec);
+        assert_eq!(bench.processes(), [], "{act}");
+        assert_eq!(bench.control_groups(), NO_GROUPS, "{act}");
+    }
+    assert_eq!(mounts(), before);
+}
+
+#[test]
+fn a_daemon_does_not_outlive_the_program_and_does_not_hold_it_up() {
+    let Some(mut bench) = Bench::new() else { return };
+    let tag = bench.launcher.tag.clone();
+    let outcome = bench.act(&["daemonize", &tag]);
+    assert!(outcome.exit.usage.wall < Duration::from_secs(5));
+    assert_eq!(outcome.ok(), "left\n");
+    assert_eq!(bench.processes(), []);
+}
+
+/// The process that [`a_client_killed_takes_everything_with_it`] kills: starts a subjob and waits for ever.
+#[test]
+#[ignore = "only run by the test that kills it"]
+fn a_client_to_be_killed() {
+    let Some(mut bench) = Bench::new() else { return };
+    let tag = bench.launcher.tag.clone();
+    let spec = bench.spec(&["daemonize", &tag]);
+    let mut spec = spec;
+    spec.args = vec!["count_up".into(), "count".into(), "3".into(), tag.clone().into()];
+    let running = bench.start(&spec);
+    eventually(Duration::from_secs(5), "the program counts", || spec.work.join("count").exists());
+    if std::env::var_os("PAUSED").is_some() {
+        running.control().pause().unwrap();
+    }
+    println!("\nTAG {tag} {}", bench.directory.path().display());
+    running.wait();
+}
+
+#[test]
+fn a_client_killed_takes_everything_with_it() {
+    for paused in [false, true] {
+        let Some(mut bench) = Bench::new() else { return };
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--ignored", "--exact", "leftovers::a_client_to_be_killed", "--nocapture"])
+            .env(INIT_VARIABLE, init_program())
+            .stdout(Stdio::piped());
+        if paused {
+            command.env("PAUSED", "1");
+        }
+        let mut client = command.spawn().unwrap();
+        let lines = BufReader::new(client.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let line =
+            lines.into_iter().find(|line| line.starts_with("TAG ")).expect("the client starts a subjob");
+        let mut parts = line.split(' ').skip(1);
+        bench.launcher.tag = parts.next().unwrap().to_owned();
+        let directory = PathBuf::from(parts.next().unwrap());
+        // Init, the VM Portal, the program and its three children.
+        eventually(Duration::from_secs(5), "all of it runs", || bench.processes().len() >= 6);
+
+        client.kill().unwrap();
+        client.wait().unwrap();
+        eventually(Duration::from_secs(1), "all of it is gone", || bench.processes().is_empty());
+
+        // What only a next start of the client can clear away.
+        let groups = bench.control_groups().len();
+        let found = sandbox::remove_leftovers(&bench.launcher.tag).unwrap();
+        assert!(found <= groups);
+        assert_eq!(bench.control_groups(), NO_GROUPS);
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
+fn leftovers_of_another_client_are_left_alone() {
+    let Some(mut bench) = Bench::new() else { return };
+    let tag = bench.launcher.tag.clone();
+    let spec = bench.spec(&["forever", &tag]);
+    let running = bench.start(&spec);
+    eventually(Duration::from_secs(5), "the program runs", || bench.processes().len() == 3);
+    assert_eq!(sandbox::remove_leftovers(&format!("{tag}x")).unwrap(), 0);
+    assert_eq!(sandbox::remove_leftovers(&tag[..tag.len() - 1]).unwrap(), 0);
+    assert_eq!(bench.processes().len(), 3);
+    running.control().terminate(Cause::Shutdown);
+    assert_eq!(running.wait().hit, Some(LimitHit::Terminated { cause: Cause::Shutdown }));
+}
