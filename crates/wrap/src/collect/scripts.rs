@@ -126,6 +126,11 @@ impl Collector {
     fn add_command(&mut self, task: &Task, command: &str, depth: Depth) -> Result<Known, WrapError> {
         let Some(path) = self.look_up(command) else { return Ok(Known::No) };
         let Some(found) = self.host.probe(&path) else { return Ok(Known::No) };
+        if self.host.open(&found.path).is_err() {
+            let why = "its reading is not permitted".to_owned();
+            self.warnings.insert(Warning::LeftOut { path: found.path, why });
+            return Ok(Known::Yes);
+        }
         let reason = Reason::Command { named_in: task.place.clone() };
         let place = self.add_own(&path, &found, COMMANDS, reason)?;
         let place = if is_system(&found.path) { found.path.clone() } else { place };

@@ -1,6 +1,7 @@
 //! Directories that are taken whole: the ones that the submitter includes, and those that a script names.
 
-use super::{Collector, Depth, Need, refuse_special};
+use super::programs::refuse_special;
+use super::{Collector, Depth, Need};
 use crate::error::WrapError;
 use crate::host::{Found, is_below, split};
 use crate::layout::{APP, is_system, shadowing_mount};

@@ -1,0 +1,174 @@
+//! What a person names, and where it goes: programs by name or path, files, and all that others ask for by its path.
+
+use std::os::unix::fs::FileTypeExt;
+
+use super::{Collector, Depth, Need, Task, is_executable, join};
+use crate::error::WrapError;
+use crate::host::{Found, split};
+use crate::layout::{APP, COMMANDS, is_system, shadowing_mount};
+use crate::report::Reason;
+use crate::suggest::nearest;
+
+impl Collector {
+    /// Adds the program; gives its path inside the application.
+    pub(super) fn program(&mut self, name: &str) -> Result<String, WrapError> {
+        let path = if name.contains('/') {
+            join(&self.base_dir, name)
+        } else {
+            self.look_up(name).ok_or_else(|| self.unknown_program(name))?
+        };
+        self.add_executable(&path, APP, Reason::Program, Depth::Whole)
+    }
+
+    /// Adds one thing that the submitter has named.
+    pub(super) fn include(&mut self, what: &str) -> Result<(), WrapError> {
+        if let Some(package) = what.strip_prefix("deb:") {
+            return self.include_package(package);
+        }
+        let path = join(&self.base_dir, what);
+        if !what.contains('/') && self.host.probe(&path).is_none() {
+            let path = self.look_up(what).ok_or_else(|| self.unknown_program(what))?;
+            return self.add_executable(&path, COMMANDS, Reason::Included, Depth::Whole).map(drop);
+        }
+        let found = self.host.find(&path)?;
+        if found.metadata.is_dir() {
+            self.include_directory(&path, &found)
+        } else if is_executable(&found) {
+            self.add_executable(&path, APP, Reason::Included, Depth::Whole).map(drop)
+        } else {
+            self.add_own(&path, &found, APP, Reason::Included).map(drop)
+        }
+    }
+
+    /// Adds an executable that the job can't do without.
+    fn add_executable(
+        &mut self,
+        path: &str,
+        home: &str,
+        reason: Reason,
+        depth: Depth,
+    ) -> Result<String, WrapError> {
+        let found = self.host.find(path)?;
+        if found.metadata.is_dir() {
+            return Err(WrapError::IsDirectory { path: found.path.into() });
+        }
+        if found.metadata.is_file() && !is_executable(&found) {
+            return Err(WrapError::NotExecutable { path: found.path.into() });
+        }
+        let place = self.add_own(path, &found, home, reason)?;
+        // The place of the file itself is what its `$ORIGIN` is taken from.
+        let task_place = if is_system(&found.path) { found.path.clone() } else { place.clone() };
+        self.queue.push_back(Task {
+            asked: path.to_owned(),
+            found,
+            place: task_place,
+            depth,
+            need: Need::Required,
+            nesting: 0,
+        });
+        Ok(place)
+    }
+
+    /// Adds a file that was named by a person or found in PATH: in its place if it is the system's, below `home`
+    /// if it is the user's own. Gives its path inside the application, which may be that of a link to it.
+    pub(super) fn add_own(
+        &mut self,
+        path: &str,
+        found: &Found,
+        home: &str,
+        reason: Reason,
+    ) -> Result<String, WrapError> {
+        refuse_special(found)?;
+        let (parent, name) = split(path);
+        let parent = self.host.find(parent)?.path;
+        let named = format!("{}/{name}", parent.trim_end_matches('/'));
+        let of_system = is_system(&named);
+        let place = match self.in_root(&named) {
+            Some(place) => place,
+            None if of_system => named,
+            None => format!("{home}/{name}"),
+        };
+        if !is_system(&found.path) {
+            self.application.place(&place, found, reason)?;
+        } else if of_system {
+            self.application.add(found, reason);
+        } else {
+            // A link of the user's own to a program of the system.
+            self.application.add(&Found { links: Vec::new(), ..found.clone() }, reason);
+            self.application.add_link(&place, &found.path);
+        }
+        Ok(place)
+    }
+
+    /// Adds a file at exactly the path by which others call for it.
+    pub(super) fn add_in_place(&mut self, found: &Found, reason: Reason) -> Result<(), WrapError> {
+        refuse_special(found)?;
+        let places = found.links.iter().map(|link| &link.path).chain([&found.path]);
+        for path in places {
+            if let Some(mount) = shadowing_mount(path) {
+                return Err(WrapError::Shadowed { path: path.clone(), mount });
+            }
+        }
+        self.application.add(found, reason);
+        Ok(())
+    }
+
+    /// Adds a file that others may need, in its place, and has it examined.
+    pub(super) fn add_along(
+        &mut self,
+        asked: &str,
+        found: &Found,
+        reason: Reason,
+        depth: Depth,
+    ) -> Result<(), WrapError> {
+        self.add_in_place(found, reason)?;
+        self.examine_later(asked, found, &found.path, depth);
+        Ok(())
+    }
+
+    pub(super) fn examine_later(&mut self, asked: &str, found: &Found, place: &str, depth: Depth) {
+        if is_executable(found) || split(&found.path).1.contains(".so") {
+            self.queue.push_back(Task {
+                asked: asked.to_owned(),
+                found: found.clone(),
+                place: place.to_owned(),
+                depth,
+                need: Need::Optional,
+                nesting: 0,
+            });
+        }
+    }
+
+    /// The path of the program `name` in PATH.
+    pub(super) fn look_up(&mut self, name: &str) -> Option<String> {
+        let Collector { host, search_path, .. } = self;
+        search_path.iter().map(|directory| format!("{}/{name}", directory.trim_end_matches('/'))).find(
+            |path| host.probe(path).is_some_and(|found| found.metadata.is_file() && is_executable(&found)),
+        )
+    }
+
+    fn unknown_program(&self, name: &str) -> WrapError {
+        let mut names: Vec<String> =
+            self.search_path.iter().filter_map(|path| self.host.list(path).ok()).flatten().collect();
+        names.sort_unstable();
+        let mut suggestions = nearest(name, names.iter().map(String::as_str));
+        // Who forgets the `./` means the file that lies right here.
+        if self.host.metadata(&join(&self.base_dir, name), name).is_ok() {
+            suggestions.insert(0, format!("./{name}"));
+        }
+        WrapError::UnknownProgram { name: name.to_owned(), suggestions }
+    }
+}
+
+/// Refuses what is neither file nor link: it means something only on the machine where it is.
+pub(super) fn refuse_special(found: &Found) -> Result<(), WrapError> {
+    let kind = found.metadata.file_type();
+    let kind = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => return Err(WrapError::IsDirectory { path: found.path.clone().into() }),
+        () if kind.is_fifo() => "named pipe",
+        () if kind.is_socket() => "socket",
+        () => "device",
+    };
+    Err(WrapError::Special { path: found.path.clone().into(), kind })
+}
