@@ -13,6 +13,9 @@ pub(crate) use files::is_documentation;
 pub(crate) use status::Package;
 use status::Packages;
 
+/// dpkg's name for the processors of the grid's clients; packages for others are as good as not installed.
+const ARCHITECTURE: &str = "amd64";
+
 /// Packages of libraries alone that every program has among its libraries already. The rest of libc6 (character
 /// set converters, an audit library) is larger than most programs; who needs it names `deb:libc6`.
 const COVERED_BY_CLOSURE: [&str; 3] = ["libc6", "libgcc-s1", "libstdc++6"];
@@ -102,13 +105,16 @@ Package: mawk\nStatus: install ok installed\nProvides: awk (= 1)\n\n\
 Package: libc6\nStatus: install ok installed\n\n\
 Package: gcc\nSection: devel\nStatus: install ok installed\nDepends: data, binutils\n\n\
 Package: binutils\nSection: non-free/devel\nStatus: install ok installed\n\n\
-Package: data\nStatus: install ok installed\n";
+Package: data\nStatus: install ok installed\n\n\
+Package: data\nStatus: install ok installed\nArchitecture: i386\nDepends: lib-c\n\n\
+Package: lib-c\nStatus: install ok installed\nArchitecture: i386\n";
 
     fn debian() -> Debian {
         let tree = Tree::new();
         tree.file("var/lib/dpkg/status", STATUS);
         tree.file("var/lib/dpkg/info/tool.list", "/.\n/usr\n/bin\n/bin/tool\n/usr/share/doc/tool/x\n");
         tree.file("var/lib/dpkg/info/data.md5sums", "x");
+        tree.file("var/lib/dpkg/info/lib-c:i386.list", "/usr/lib/libc.so\n");
         tree.file("var/lib/dpkg/info/lib-b:amd64.list", "/.\n/usr/lib/libb.so\n");
         Debian::read(&tree.host()).unwrap()
     }
@@ -123,6 +129,7 @@ Package: data\nStatus: install ok installed\n";
         let gcc = debian.package("gcc").unwrap();
         assert_eq!(names(gcc), ["data", "binutils"], "what builds programs needs what it needs");
         assert!(debian.package("lib-a").is_none(), "a removed package is not installed");
+        assert!(debian.package("lib-c").is_none(), "nor is one for another architecture");
     }
 
     #[test]
@@ -135,6 +142,7 @@ Package: data\nStatus: install ok installed\n";
         check("/bin/tool", Some("tool"));
         check("/usr/lib/libb.so", Some("lib-b"));
         check("/lib/libb.so", Some("lib-b"));
+        check("/usr/lib/libc.so", None);
         check("/usr/bin/too", None);
         check("/usr/share", None);
         let paths: Vec<_> = debian.paths(debian.package("lib-b").unwrap()).collect();

@@ -12,6 +12,8 @@ use thiserror::Error;
 pub enum WrapError {
     #[error("there is no program '{name}' in PATH{}", did_you_mean(.suggestions))]
     UnknownProgram { name: String, suggestions: Vec<String> },
+    #[error("'{name}' is neither a file of {directory} nor a program in PATH{}", did_you_mean(.suggestions))]
+    UnknownInclude { name: String, directory: String, suggestions: Vec<String> },
     #[error("there is no installed package '{name}'{}", did_you_mean(.suggestions))]
     UnknownPackage { name: String, suggestions: Vec<String> },
     #[error("'{}' does not exist", .path.display())]

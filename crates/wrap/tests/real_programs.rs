@@ -234,7 +234,6 @@ fn java_has_its_home() {
     let output = client.run(&["-Xmx64m", "-version"]);
     check(&output, "");
     assert!(String::from_utf8_lossy(&output.stderr).contains("OpenJDK"));
-    client.write("/work/Sum.java", "public class Sum {}");
     check(&client.run(&["-Xmx64m", "--list-modules"]), "java.base");
 }
 
@@ -245,4 +244,64 @@ fn perl_has_its_modules() {
         &client.run(&["-e", "use strict; use List::Util 'sum'; use Math::BigInt; print sum(1,2), \"\\n\""]),
         "3\n",
     );
+}
+
+#[test]
+fn a_program_of_the_user_s_own_runs_from_its_new_place() {
+    let own = tempfile::tempdir().unwrap();
+    fs::create_dir(own.path().join("bin")).unwrap();
+    fs::copy("/usr/bin/sort", own.path().join("bin/my-sort")).unwrap();
+    let script = "#!/bin/bash\nset -eu\nprintf '3\\n1\\n2\\n' | my-sort -r | sed 's/$/;/' | tr -d '\\n'\n";
+    fs::write(own.path().join("run"), script).unwrap();
+    fs::set_permissions(own.path().join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    if !can_isolate() {
+        return skipped("this machine gives no user, mount and pid namespaces");
+    }
+    let search_path = format!("{}/bin:{SEARCH_PATH}", own.path().display());
+    let request =
+        Request { base_dir: own.path().into(), search_path: search_path.into(), ..request("./run", &[]) };
+    let wrapped = wrap(&request).unwrap();
+    assert_eq!(wrapped.manifest.program, "/app/run");
+    check(&Client::new(&wrapped).run(&[]), "3;2;1;");
+}
+
+/// The dynamic loader itself is the judge: whatever it loads for a program here must be in the application.
+#[test]
+fn the_closure_of_libraries_is_the_loader_s_own() {
+    const PROGRAMS: usize = 40;
+    let mut programs: Vec<_> = fs::read_dir("/usr/bin")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| is_elf(path))
+        .collect();
+    programs.sort();
+    let step = programs.len().div_ceil(PROGRAMS);
+    let mut compared = 0;
+    for program in programs.iter().step_by(step) {
+        let Ok(listed) = Command::new("ldd").arg(program).output() else {
+            return skipped("ldd is not installed");
+        };
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let wrapped = match wrap(&request(program.to_str().unwrap(), &[])) {
+            Ok(wrapped) => wrapped,
+            Err(WrapError::MissingLibraries { .. }) if listed.contains("not found") => continue,
+            Err(error) => panic!("{}: {error}", program.display()),
+        };
+        for line in listed.lines().filter(|line| line.contains(" (0x") && !line.contains("linux-vdso")) {
+            let path = line.rsplit("=> ").next().unwrap().split_whitespace().next().unwrap();
+            let found = wrapped.manifest.resolve(path);
+            assert!(
+                matches!(found, Some((_, Entry::File { .. }))),
+                "{}: {path} is {found:?}",
+                program.display()
+            );
+            compared += 1;
+        }
+    }
+    println!("{compared} libraries of {} programs", programs.len().div_ceil(step));
+    assert!(compared > 0);
+}
+
+fn is_elf(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"))
 }

@@ -27,7 +27,11 @@ impl Collector {
         }
         let path = join(&self.base_dir, what);
         if !what.contains('/') && self.host.probe(&path).is_none() {
-            let path = self.look_up(what).ok_or_else(|| self.unknown_program(what))?;
+            let path = self.look_up(what).ok_or_else(|| WrapError::UnknownInclude {
+                name: what.to_owned(),
+                directory: self.base_dir.clone(),
+                suggestions: self.programs_like(what),
+            })?;
             return self.add_executable(&path, COMMANDS, Reason::Included, Depth::Whole).map(drop);
         }
         let found = self.host.find(&path)?;
@@ -148,15 +152,18 @@ impl Collector {
     }
 
     fn unknown_program(&self, name: &str) -> WrapError {
-        let mut names: Vec<String> =
-            self.search_path.iter().filter_map(|path| self.host.list(path).ok()).flatten().collect();
-        names.sort_unstable();
-        let mut suggestions = nearest(name, names.iter().map(String::as_str));
+        let mut suggestions = self.programs_like(name);
         // Who forgets the `./` means the file that lies right here.
         if self.host.metadata(&join(&self.base_dir, name), name).is_ok() {
             suggestions.insert(0, format!("./{name}"));
         }
         WrapError::UnknownProgram { name: name.to_owned(), suggestions }
+    }
+
+    fn programs_like(&self, name: &str) -> Vec<String> {
+        let directories = self.search_path.iter();
+        let names: Vec<String> = directories.filter_map(|path| self.host.list(path).ok()).flatten().collect();
+        nearest(name, names.iter().map(String::as_str))
     }
 }
 

@@ -211,6 +211,10 @@ fn what_can_not_run_is_refused_before_it_is_sent() {
     check("hmmserch", "did you mean 'hmmsearch'?");
     check("plain", "did you mean './plain'?");
     assert!(refused("hmmsearch", &["dir"]).contains("is a socket"));
+    assert!(
+        refused("hmmsearch", &["hmmsearc"])
+            .contains("neither a file of /home/u nor a program in PATH; did you")
+    );
     assert!(refused("hmmsearch", &["deb:none"]).contains("no installed package 'none'"));
 }
 

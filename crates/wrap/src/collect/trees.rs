@@ -113,7 +113,8 @@ impl Collector {
     fn add_tree_link(&mut self, tree: &Tree, path: &str, reason: &Reason) -> Result<(), WrapError> {
         let place = tree.place_of(path);
         let Some(end) = self.host.probe(path) else {
-            return self.leave_out(path, "it is a link that leads nowhere");
+            self.leave_out(path, "it is a link that leads nowhere");
+            return Ok(());
         };
         if is_below(&end.path, &tree.root) {
             if place == path {
@@ -124,7 +125,8 @@ impl Collector {
             return Ok(());
         }
         if !end.metadata.is_file() {
-            return self.leave_out(path, "it is a link to what is neither a file nor in the directory");
+            self.leave_out(path, "it is a link to what is neither a file nor in the directory");
+            return Ok(());
         }
         if is_system(&end.path) {
             self.application.add_link(&place, &end.path);
@@ -136,9 +138,8 @@ impl Collector {
         Ok(())
     }
 
-    fn leave_out(&mut self, path: &str, why: &str) -> Result<(), WrapError> {
+    fn leave_out(&mut self, path: &str, why: &str) {
         self.warnings.insert(Warning::LeftOut { path: path.to_owned(), why: why.to_owned() });
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use memchr::memmem;
 
+use super::ARCHITECTURE;
 use crate::error::WrapError;
 use crate::host::{Host, is_below, split};
 
@@ -79,8 +80,11 @@ impl FileLists {
         let mut lists = FileLists::default();
         for file in host.list(DIRECTORY)? {
             let Some(name) = file.strip_suffix(".list") else { continue };
-            // Packages of several architectures have theirs in the name: `libc6:amd64.list`.
-            let package = name.split(':').next().unwrap_or(name);
+            // A package that may be there for several architectures has its own in the name: `libc6:amd64.list`.
+            let (package, architecture) = name.split_once(':').unwrap_or((name, ARCHITECTURE));
+            if architecture != ARCHITECTURE {
+                continue;
+            }
             lists.starts.push((lists.text.len(), package.to_owned()));
             lists.text.push(b'\n');
             host.read_onto(&format!("{DIRECTORY}/{file}"), &mut lists.text)?;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use memchr::memmem;
 
+use super::ARCHITECTURE;
+
 /// An installed package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Package {
@@ -61,10 +63,11 @@ impl Packages {
     }
 }
 
-/// One paragraph, unless it is of a package that isn't installed.
+/// One paragraph, unless it is of a package that isn't installed or is for another architecture.
 fn stanza(text: &str) -> Option<Package> {
     let mut package = Package::default();
     let mut installed = false;
+    let mut ours = true;
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         let Some((field, value)) = line.split_once(':') else { continue };
@@ -72,6 +75,7 @@ fn stanza(text: &str) -> Option<Package> {
         match field {
             "Package" => package.name = value,
             "Status" => installed = value.ends_with(" installed"),
+            "Architecture" => ours = matches!(value.as_str(), ARCHITECTURE | "all"),
             "Essential" => package.base |= value == "yes",
             "Section" => package.builds_programs = matches!(area_left_out(&value), "devel" | "libdevel"),
             "Priority" => package.base |= matches!(value.as_str(), "required" | "important"),
@@ -90,7 +94,7 @@ fn stanza(text: &str) -> Option<Package> {
             _ => {}
         }
     }
-    (installed && !package.name.is_empty()).then_some(package)
+    (installed && ours && !package.name.is_empty()).then_some(package)
 }
 
 /// `contrib/devel` → `devel`.
