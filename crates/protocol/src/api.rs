@@ -10,13 +10,18 @@ use model::{
     BlobHash, ClientId, Counts, Fence, Inventory, JobId, JobState, Limits, Resources, Timestamp, UserName,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// `POST /v1/jobs`. Every blob it names must have been uploaded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitRequest {
-    /// The job spec, as JSON.
-    pub spec: serde_json::Value,
+    /// The job spec as a JSON object, kept to the letter: the order of its keys is the order of a sweep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Box<RawValue>>,
+    /// The job spec as TOML text. One of the two must be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec_toml: Option<String>,
     /// The files that the spec names, by the path it gives them.
     #[serde(default)]
     pub files: BTreeMap<String, Content>,

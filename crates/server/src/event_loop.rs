@@ -1,0 +1,388 @@
+//! The one thread that owns the grid.
+//!
+//! It drains what waits, lets the grid decide, commits what must be durable in one transaction, and only then do
+//! answers leave. How much goes into one commit adapts to the disk by itself: while one is written, the next
+//! gathers. If a commit fails, everybody in it is told so, and the state is loaded again as it was before.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use model::{ClientId, JobId, Timestamp};
+use protocol::api::{JobView, Problem, ProblemCode, ResultFile};
+use protocol::client_link::{MAX_WAIT, PollReply, PollRequest};
+use tokio::sync::oneshot;
+
+use crate::aggregate::Aggregation;
+use crate::files::Files;
+use crate::grid::{Caller, Grid, PollOutcome, VerifiedReport};
+use crate::keys::GridKeys;
+use crate::problem::{files_problem, problem, store_problem};
+use crate::store::{Op, Store, StoreError};
+
+/// Most messages that wait for the loop; what comes on top is refused as overload.
+const QUEUE: usize = 8_192;
+
+/// Most messages in one commit.
+const BATCH: usize = 4_096;
+
+/// How often leases are looked at for having run out.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Longest time for which a watched job may be waited for in one request.
+const MAX_WATCH: Duration = Duration::from_secs(30);
+
+type Answer<T> = Result<T, Problem>;
+
+/// A change of the grid or a question to it, with where its answer goes.
+type Call = Box<dyn FnOnce(&mut Grid, Timestamp) -> Deferred + Send>;
+
+/// Sends an answer once the commit is over; given a problem when it failed.
+type Deferred = Box<dyn FnOnce(Option<&Problem>) + Send>;
+
+enum Message {
+    Call(Call),
+    Poll {
+        client: ClientId,
+        request: Box<PollRequest>,
+        reports: Vec<VerifiedReport>,
+        reply: oneshot::Sender<Answer<PollReply>>,
+    },
+    Watch {
+        caller: Caller,
+        job: JobId,
+        after: u64,
+        wait: Duration,
+        reply: oneshot::Sender<Answer<JobView>>,
+    },
+    Aggregated {
+        job: JobId,
+        result: Result<Vec<ResultFile>, String>,
+    },
+    Stop,
+}
+
+/// How the rest of the server talks to the loop.
+#[derive(Clone)]
+pub struct Handle {
+    messages: SyncSender<Message>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+impl Handle {
+    /// Asks or changes the grid; returns once what was decided is durable.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&mut Grid, Timestamp) -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Call(Box::new(move |grid, now| deferred(reply, decide(grid, now)))))?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    pub async fn poll(
+        &self,
+        client: ClientId,
+        request: PollRequest,
+        reports: Vec<VerifiedReport>,
+    ) -> Answer<PollReply> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Poll { client, request: Box::new(request), reports, reply })?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Waits until a job's version is above `after`, or for `wait`.
+    pub async fn watch(&self, caller: Caller, job: JobId, after: u64, wait: Duration) -> Answer<JobView> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Watch { caller, job, after, wait, reply })?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Delivers a job's result. Blocks while the loop is busy: results are not refused.
+    pub(crate) fn aggregated(&self, job: JobId, result: Result<Vec<ResultFile>, String>) {
+        // The loop is gone only when the server stops; the next start aggregates again.
+        let _ = self.messages.send(Message::Aggregated { job, result });
+    }
+
+    /// Ends the loop after what is in its queue. Everybody else who still waits is told that the server stops.
+    pub fn stop(&self) {
+        // Already gone is as good.
+        let _ = self.messages.send(Message::Stop);
+    }
+
+    fn send(&self, message: Message) -> Answer<()> {
+        self.messages.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                problem(ProblemCode::Overloaded, "the server has more requests than it can take", "try again")
+            }
+            TrySendError::Disconnected(_) => stopping(),
+        })
+    }
+}
+
+fn stopping() -> Problem {
+    problem(ProblemCode::Overloaded, "the server is stopping", "try again")
+}
+
+fn deferred<T: Send + 'static>(reply: oneshot::Sender<Answer<T>>, answer: Answer<T>) -> Deferred {
+    Box::new(move |failure| {
+        // Who asked may have gone away; what was decided stands.
+        let _ = reply.send(match failure {
+            None => answer,
+            Some(problem) => Err(problem.clone()),
+        });
+    })
+}
+
+/// The parts that a loop is made of.
+pub struct Parts {
+    pub store: Box<dyn Store>,
+    pub files: Arc<dyn Files>,
+    pub keys: Arc<GridKeys>,
+    pub lease_ttl: Duration,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("files", &self.files).field("lease_ttl", &self.lease_ttl).finish()
+    }
+}
+
+/// Starts the loop and the aggregator on threads of their own, which end with [`Handle::stop`].
+pub fn start(parts: Parts) -> Result<(Handle, std::thread::JoinHandle<()>), StoreError> {
+    let (messages, receiver) = sync_channel(QUEUE);
+    let handle = Handle { messages };
+    let grid = Grid::load(parts.store.load()?, Arc::clone(&parts.keys), parts.lease_ttl, clock());
+    let aggregation = Aggregation::start(parts.store.reader()?, Arc::clone(&parts.files), &handle);
+    let event_loop = EventLoop {
+        parts,
+        grid,
+        aggregation,
+        parked: HashMap::new(),
+        watchers: Vec::new(),
+        deferred: Vec::new(),
+        next_tick: Instant::now() + TICK,
+    };
+    let thread = std::thread::Builder::new()
+        .name("grid".into())
+        .spawn(move || event_loop.run(&receiver))
+        .expect("the system can start one more thread");
+    Ok((handle, thread))
+}
+
+struct EventLoop {
+    parts: Parts,
+    grid: Grid,
+    aggregation: Aggregation,
+    /// Polls that are held because there is nothing to say.
+    parked: HashMap<ClientId, Parked>,
+    watchers: Vec<Watcher>,
+    /// Answers that leave after the next commit.
+    deferred: Vec<Deferred>,
+    next_tick: Instant,
+}
+
+struct Parked {
+    request: Box<PollRequest>,
+    until: Instant,
+    reply: oneshot::Sender<Answer<PollReply>>,
+}
+
+struct Watcher {
+    caller: Caller,
+    job: JobId,
+    after: u64,
+    until: Instant,
+    reply: oneshot::Sender<Answer<JobView>>,
+}
+
+impl EventLoop {
+    fn run(mut self, messages: &Receiver<Message>) {
+        // What was left to do when the server last stopped.
+        self.commit();
+        loop {
+            let wait = self.next_deadline().saturating_duration_since(Instant::now());
+            let first = match messages.recv_timeout(wait) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut stopping = false;
+            for message in first.into_iter().chain(messages.try_iter()).take(BATCH) {
+                stopping |= matches!(message, Message::Stop);
+                self.take(message);
+            }
+            if Instant::now() >= self.next_tick {
+                self.next_tick = Instant::now() + TICK;
+                self.grid.tick(clock());
+            }
+            if self.grid.take_new_work() {
+                self.offer_work();
+            }
+            self.commit();
+            self.answer_watchers();
+            if stopping {
+                return;
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let parked = self.parked.values().map(|parked| parked.until);
+        let watched = self.watchers.iter().map(|watcher| watcher.until);
+        parked.chain(watched).fold(self.next_tick, Instant::min)
+    }
+
+    fn take(&mut self, message: Message) {
+        let now = clock();
+        match message {
+            Message::Call(call) => {
+                let answer = call(&mut self.grid, now);
+                self.deferred.push(answer);
+            }
+            Message::Poll { client, request, reports, reply } => {
+                self.take_poll(now, client, request, reports, reply);
+            }
+            Message::Watch { caller, job, after, wait, reply } => {
+                let until = Instant::now() + wait.min(MAX_WATCH);
+                self.watchers.push(Watcher { caller, job, after, until, reply });
+            }
+            Message::Aggregated { job, result } => self.grid.aggregated(now, job, result),
+            Message::Stop => {}
+        }
+    }
+
+    fn take_poll(
+        &mut self,
+        now: Timestamp,
+        client: ClientId,
+        request: Box<PollRequest>,
+        reports: Vec<VerifiedReport>,
+        reply: oneshot::Sender<Answer<PollReply>>,
+    ) {
+        // A client has one poll at a time: an earlier one is a broken connection's.
+        if let Some(earlier) = self.parked.remove(&client) {
+            let answer = poll_reply(&earlier.request, PollOutcome::default());
+            self.deferred.push(deferred(earlier.reply, Ok(answer)));
+        }
+        match self.grid.poll(now, client, &request, reports) {
+            Ok(outcome) if outcome.is_empty() && request.wait_s > 0 => {
+                let wait = Duration::from_secs(u64::from(request.wait_s)).min(MAX_WAIT);
+                self.parked.insert(client, Parked { request, until: Instant::now() + wait, reply });
+            }
+            Ok(outcome) => self.deferred.push(deferred(reply, Ok(poll_reply(&request, outcome)))),
+            Err(problem) => self.deferred.push(deferred(reply, Err(problem))),
+        }
+    }
+
+    /// Gives parked clients what has come to wait.
+    fn offer_work(&mut self) {
+        let now = clock();
+        let clients: Vec<ClientId> = self.parked.keys().copied().collect();
+        for client in clients {
+            if !self.grid.has_waiting() {
+                return;
+            }
+            let Some(parked) = self.parked.get(&client) else { continue };
+            let leases = self.grid.assign(now, client, &parked.request);
+            if !leases.is_empty() {
+                self.release(client, PollOutcome { leases, ..PollOutcome::default() });
+            }
+        }
+    }
+
+    /// Answers a parked poll after the next commit.
+    fn release(&mut self, client: ClientId, outcome: PollOutcome) {
+        if let Some(parked) = self.parked.remove(&client) {
+            let answer = poll_reply(&parked.request, outcome);
+            self.deferred.push(deferred(parked.reply, Ok(answer)));
+        }
+    }
+
+    fn commit(&mut self) {
+        let now = Instant::now();
+        let late: Vec<ClientId> =
+            self.parked.iter().filter(|(_, parked)| parked.until <= now).map(|(id, _)| *id).collect();
+        for client in late {
+            self.release(client, PollOutcome::default());
+        }
+        let effects = self.grid.take_effects();
+        for (client, cancel) in effects.revoked_leases {
+            self.release(client, PollOutcome { cancel, ..PollOutcome::default() });
+        }
+        let failure = self.write(&effects.ops).err();
+        for answer in std::mem::take(&mut self.deferred) {
+            answer(failure.as_ref());
+        }
+        match failure {
+            None => effects.to_aggregate.into_iter().for_each(|job| self.aggregation.request(job)),
+            Some(_) => self.reload(),
+        }
+    }
+
+    fn write(&mut self, ops: &[Op]) -> Result<(), Problem> {
+        if ops.is_empty() {
+            return Ok(());
+        }
+        if ops.iter().any(refers_to_files) {
+            self.parts.files.sync().map_err(|error| files_problem(&error))?;
+        }
+        self.parts.store.commit(ops).map_err(|error| store_problem(&error))
+    }
+
+    /// Goes back to what is committed. Held polls end, so that their clients ask again.
+    fn reload(&mut self) {
+        let clients: Vec<ClientId> = self.parked.keys().copied().collect();
+        for client in clients {
+            self.release(client, PollOutcome::default());
+        }
+        for answer in std::mem::take(&mut self.deferred) {
+            answer(None);
+        }
+        let Parts { store, keys, lease_ttl, .. } = &self.parts;
+        match store.load() {
+            Ok(loaded) => self.grid = Grid::load(loaded, Arc::clone(keys), *lease_ttl, clock()),
+            // Going on with a state that is not the committed one would lose or double work.
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the store can't be read: stopping");
+                std::process::abort();
+            }
+        }
+    }
+
+    fn answer_watchers(&mut self) {
+        let now = Instant::now();
+        for watcher in std::mem::take(&mut self.watchers) {
+            match self.grid.view_job(&watcher.caller, watcher.job) {
+                Ok(view) if view.version <= watcher.after && watcher.until > now => self.watchers.push(watcher),
+                answer => drop(watcher.reply.send(answer)),
+            }
+        }
+    }
+}
+
+fn poll_reply(request: &PollRequest, outcome: PollOutcome) -> PollReply {
+    let PollOutcome { leases, cancel, settled } = outcome;
+    PollReply { seq: request.seq, leases, cancel, settled, next_poll_ms: 0 }
+}
+
+/// Whether an operation names blobs, which must then be as durable as it.
+fn refers_to_files(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::AddJob(_) | Op::AddOutcome(_) | Op::AddFailedAttempt(_) | Op::SetResult { .. }
+    )
+}
+
+/// The time, asked for here and nowhere below.
+fn clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
