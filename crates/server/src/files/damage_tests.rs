@@ -105,8 +105,10 @@ fn a_damaged_record_is_reported_and_its_blob_can_be_stored_again() {
     );
     let there = |files: &DirectoryFiles| hashes.map(|hash| files.size(&hash).unwrap().is_some());
     assert_eq!(there(&files), [true, false, true]);
+    let before = fs::read(directory.path().join("packs/0001.pack")).unwrap();
     files.put(&contents[1]).unwrap();
     drop(files);
+    assert!(fs::read(directory.path().join("packs/0001.pack")).unwrap() == before, "left as it is");
     let files = open(directory.path());
     assert_eq!(there(&files), [true, true, true]);
     read(&files, &hashes[1], &contents[1]).unwrap();

@@ -158,7 +158,6 @@ impl DirectoryFiles {
         if let FilesError::Corrupt { path, .. } = error {
             self.corrupt.lock().expect(UNPOISONED).insert(*hash, path.clone());
             self.packs.forget(hash);
-            self.singles.forget(hash);
         }
     }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use model::ByteSize;
 
+use super::pack::{MAGIC, encode_record};
 use super::samples::{noise, text};
 use super::{Config, DirectoryFiles, Files, FilesError, MAX_READ, PACK_MAX, Slice, Upload, hash_of};
 
@@ -68,6 +69,27 @@ fn a_store_opened_again_has_everything_and_no_damage() {
     let files = open(directory.path());
     assert_eq!(files.append(&upload, 14, 4, b" an upload").unwrap(), Upload::Complete);
     assert_eq!(fs::read_dir(directory.path().join("uploads")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_blob_put_by_many_threads_at_once_takes_room_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = open(directory.path());
+    let start = Barrier::new(8);
+    let contents: Vec<_> = (0..50).map(|n| text(n, 40_000)).collect();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for content in &contents {
+                    start.wait();
+                    files.put(content).unwrap();
+                }
+            });
+        }
+    });
+    let records = contents.iter().map(|content| encode_record(&hash_of(content), content).len());
+    let len = fs::metadata(directory.path().join("packs/0001.pack")).unwrap().len();
+    assert_eq!(len, (MAGIC.len() + records.sum::<usize>()) as u64);
 }
 
 #[test]
@@ -168,11 +190,12 @@ impl SmallDisk {
             .output();
         let why = match mount {
             Ok(output) if output.status.success() => return Some(SmallDisk(directory)),
-            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Ok(output) => {
+                String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned()
+            }
             Err(error) => error.to_string(),
         };
-        // Not by eprintln, which the test harness keeps to itself when a test passes.
-        writeln!(io::stderr(), "skipped: can't mount a tmpfs: {why}").unwrap();
+        println!("skipped: can't mount a tmpfs: {why}");
         None
     }
 }
@@ -208,6 +231,11 @@ fn a_full_disk_stops_new_data_and_hurts_nothing_else() {
     assert!(full(&error), "{error}");
     assert!(stored.len() > 20);
     assert_eq!(files.size(&hash_of(&refused)).unwrap(), None);
+
+    // Nothing of it is left in the pack, not even what did fit.
+    let pack = root.join("packs/0001.pack");
+    let records = stored.iter().map(|content| encode_record(&hash_of(content), content).len());
+    assert_eq!(fs::metadata(&pack).unwrap().len(), (MAGIC.len() + records.sum::<usize>()) as u64);
 
     // A large blob, an upload and a writer end the same way.
     let large = noise(1000, 1 << 20);

@@ -72,8 +72,8 @@ impl Singles {
         Some(blob)
     }
 
-    /// Closes a blob whose file turned out to be damaged or was replaced.
-    pub fn forget(&self, hash: &BlobHash) {
+    /// Closes a blob whose file was replaced.
+    fn forget(&self, hash: &BlobHash) {
         self.recent.lock().expect(UNPOISONED).retain(|(known, _)| known != hash);
     }
 

@@ -150,7 +150,33 @@ pub(super) fn fit_piece(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn one_thread_at_a_time_has_an_upload() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Disk::open(directory.path(), ByteSize(0)).unwrap());
+        let uploads = Uploads::open(disk, Duration::MAX).unwrap();
+        let (one, other) = (BlobHash([1; 32]), BlobHash([2; 32]));
+        let taken = AtomicBool::new(false);
+        // Another upload's claim holds up nobody.
+        let _other = uploads.claim(&other);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let _claim = uploads.claim(&one);
+                        assert!(!taken.swap(true, Ordering::SeqCst));
+                        thread::yield_now();
+                        taken.store(false, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+    }
 
     #[test]
     fn a_piece_goes_on_where_the_upload_stands() {
