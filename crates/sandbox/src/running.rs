@@ -105,11 +105,11 @@ impl Running {
         let ended = self.watcher.take().map(JoinHandle::join);
         match ended {
             Some(Ok(exit)) => exit,
-            Some(Err(_)) | None => Exit {
-                ended: Ended::Setup("the thread that watched the subjob failed".to_owned()),
-                hit: None,
-                usage: Usage::default(),
-            },
+            Some(Err(_)) | None => {
+                self.control.shared.cut_lifeline();
+                let ended = Ended::Setup("the thread that watched the subjob failed".to_owned());
+                Exit { ended, hit: None, usage: Usage::default() }
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 //! It stays outside of the subjob's control groups, and out of the program's sight and reach: another user when
 //! the client is root, undumpable, hidden from /proc, and immune to signals as every pid 1 is.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -30,6 +30,9 @@ use crate::sys::{self, ChildSignals, Fork};
 
 /// Time between two reports of how full `/tmp` is, where the client asked for them.
 const SCRATCH_PERIOD: Duration = Duration::from_millis(500);
+
+/// Time between two tries to lower the weight of the session.
+const WEIGHT_PERIOD: Duration = Duration::from_millis(100);
 
 /// Looks at whether all processes stand still, 1 ms apart, before that is reported as not done.
 const STOP_LOOKS: u32 = 2_000;
@@ -53,6 +56,8 @@ struct Portal<'a> {
     /// To the program's process, until it has executed the program.
     starting: Option<UnixStream>,
     words: Inbox,
+    /// The weight of our session among all sessions, until it has been lowered.
+    session_weight: Option<File>,
     /// Why there is no program.
     failure: Option<Ended>,
     status: Option<WaitStatus>,
@@ -76,6 +81,7 @@ fn prepare<'a>(channel: &'a UnixStream, setup: &'a Setup, doors: &[File]) -> Res
     let stdin = root::build(setup)?;
     let (ours, theirs) = step("make a socket", UnixStream::pair())?;
     let signals = step("watch for children", ChildSignals::new())?;
+    let session_weight = open_session_weight()?;
     match step("fork the program", sys::fork())? {
         Fork::Child => program::run(setup, doors, stdin, theirs),
         Fork::Parent { child } => Ok(Portal {
@@ -85,6 +91,7 @@ fn prepare<'a>(channel: &'a UnixStream, setup: &'a Setup, doors: &[File]) -> Res
             program: child,
             starting: Some(ours),
             words: Inbox::default(),
+            session_weight,
             failure: None,
             status: None,
         }),
@@ -100,6 +107,7 @@ enum Lifeline {
 
 impl Portal<'_> {
     fn serve(mut self) -> Result<(), StepError> {
+        self.lower_session_weight()?;
         while self.status.is_none() {
             let ready = step("wait for something to do", self.wait())?;
             if ready.starting {
@@ -112,6 +120,7 @@ impl Portal<'_> {
             if ready.channel && self.obey() == Lifeline::Cut {
                 break;
             }
+            self.lower_session_weight()?;
             if self.setup.report_scratch {
                 self.report(&Report::Scratch { used: scratch_used() });
             }
@@ -120,7 +129,11 @@ impl Portal<'_> {
     }
 
     fn wait(&self) -> rustix::io::Result<Ready> {
-        let period = self.setup.report_scratch.then_some(SCRATCH_PERIOD);
+        let period = match (&self.session_weight, self.setup.report_scratch) {
+            (Some(_), _) => Some(WEIGHT_PERIOD),
+            (None, true) => Some(SCRATCH_PERIOD),
+            (None, false) => None,
+        };
         let period = period.map(|period| period.try_into().expect("half a second fits any time type"));
         let mut wanted =
             vec![PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
@@ -131,6 +144,22 @@ impl Portal<'_> {
         }
         let ready = |at: usize| wanted.get(at).is_some_and(|wanted| !wanted.revents().is_empty());
         Ok(Ready { channel: ready(0), children: ready(1), starting: ready(2) })
+    }
+
+    /// Where the scheduler weighs sessions against one another, the idle class of the processes is not enough:
+    /// a session competes as one, whatever is inside.
+    fn lower_session_weight(&mut self) -> Result<(), StepError> {
+        let Some(mut file) = self.session_weight.take() else {
+            return Ok(());
+        };
+        match file.write_all(b"19") {
+            // The kernel lets ordinary users do so ten times a second, all together.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.session_weight = Some(file);
+                Ok(())
+            }
+            result => step("lower the weight of the session", result),
+        }
     }
 
     /// Takes what the program's process says on its way to the program.
@@ -231,6 +260,17 @@ impl Portal<'_> {
     fn report(&self, report: &Report) {
         // If the client is gone, the lifeline says so at the next turn.
         let _ = message::write(&mut &*self.channel, report);
+    }
+}
+
+/// Opened before the VM Portal is hidden, after which its files in /proc are root's. Not every kernel weighs
+/// sessions.
+fn open_session_weight() -> Result<Option<File>, StepError> {
+    let path = "/proc/self/autogroup";
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => step_at("open", path, Err(e)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -11,6 +11,8 @@ use std::path::Path;
 use rustix::fs::{Gid, Uid};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+
+use seccompiler::BpfProgram;
 
 use super::portal::Word;
 use super::step::{StepError, step, step_at};
@@ -24,7 +26,7 @@ const OPEN_FILES: (u64, u64) = (1_024, 65_536);
 
 enum Failure {
     Step(StepError),
-    Execute(std::io::Error),
+    Execute(io::Error),
 }
 
 impl From<StepError> for Failure {
@@ -54,24 +56,27 @@ fn prepare(
     stdin: Option<File>,
     portal: &mut UnixStream,
 ) -> Result<Infallible, Failure> {
-    join_control_groups(doors)?;
-    hide_control_groups()?;
-    take_lowest_priority()?;
+    let (program, args, env) = command(setup)?;
+    let filter = compile_filter()?;
+    become_first_to_go()?;
     if matches!(setup.identity, Identity::Slot { .. }) {
         enter_user_namespace(portal)?;
     }
     limit_resources(setup)?;
-    step("leave the session", rustix::process::setsid())?;
+    step_at("enter", "/work", rustix::process::chdir("/work"))?;
+    // From here on we wait for the desktop whenever it has something to do.
+    join_control_groups(doors)?;
+    hide_control_groups()?;
+    take_lowest_priority()?;
     drop_capabilities()?;
     step("refuse new privileges", rustix::thread::set_no_new_privs(true))?;
     if let Some(file) = stdin {
         step("set the standard input", rustix::stdio::dup2_stdin(file))?;
     }
     step("restore the signals", sys::restore_signals())?;
-    step_at("enter", "/work", rustix::process::chdir("/work"))?;
-    let (program, args, env) = command(setup)?;
     step("keep files from the program", sys::close_others_on_execute())?;
-    install_filter()?;
+    // Last, because it takes away calls that the steps before need.
+    step("install the system call filter", filter::install(&filter).map_err(io::Error::other))?;
     sys::execute(&program, &args, &env).map_err(Failure::Execute)
 }
 
@@ -87,14 +92,15 @@ fn hide_control_groups() -> Result<(), StepError> {
     step("make a control group namespace", sys::unshare(UnshareFlags::NEWCGROUP))
 }
 
-/// Whatever the desktop has to do goes first, and when memory is short the subjob is the first to go.
+/// When memory is short on the desktop, the subjob goes first. Before the ids change, after which our own files
+/// in /proc are no longer ours.
+fn become_first_to_go() -> Result<(), StepError> {
+    let path = "/proc/self/oom_score_adj";
+    step_at("write", path, fs::write(path, "1000"))
+}
+
+/// Whatever the desktop has to do goes first.
 fn take_lowest_priority() -> Result<(), StepError> {
-    let first_to_go = "/proc/self/oom_score_adj";
-    step_at("write", first_to_go, fs::write(first_to_go, "1000"))?;
-    let session_weight = Path::new("/proc/self/autogroup");
-    if session_weight.exists() {
-        step_at("write", session_weight, fs::write(session_weight, "19"))?;
-    }
     step("lower the priority", rustix::process::nice(19))?;
     step("take the idle class of the disk", sys::take_idle_io_class())?;
     step("take the idle class of the processor", sys::take_idle_scheduling_class())
@@ -155,8 +161,6 @@ fn command(setup: &Setup) -> Result<Command, StepError> {
     Ok((program, args, env))
 }
 
-/// Last, because it takes away calls that the steps before need.
-fn install_filter() -> Result<(), StepError> {
-    let installed = filter::compile().and_then(|programs| filter::install(&programs));
-    step("install the system call filter", installed.map_err(std::io::Error::other))
+fn compile_filter() -> Result<Vec<BpfProgram>, StepError> {
+    step("compile the system call filter", filter::compile().map_err(io::Error::other))
 }

@@ -187,7 +187,9 @@ impl Watch {
         if failed && (self.crowded || self.shared.group().refused_processes() > 0) {
             self.met(LimitHit::Processes { limit: self.limits.processes });
         }
-        if let Some(cause) = self.shared.terminated() {
+        // A program that was done already is done, whoever wanted to end it.
+        let by_itself = matches!(self.end, Some(End { ended: Ended::Code(_), .. }));
+        if let Some(cause) = self.shared.terminated().filter(|_| !by_itself) {
             self.met(LimitHit::Terminated { cause });
         }
     }

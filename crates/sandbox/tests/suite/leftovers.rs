@@ -10,17 +10,15 @@ use sandbox::{Cause, LimitHit};
 
 use crate::harness::{Bench, INIT_VARIABLE, eventually, init_program};
 
-const NO_GROUPS: Vec<PathBuf> = Vec::new();
+/// For what a subjob does, when the machine lets it.
+const SOON: Duration = Duration::from_secs(60);
 
-fn mounts() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap()
-}
+const NO_GROUPS: Vec<PathBuf> = Vec::new();
 
 #[test]
 fn after_an_end_of_any_kind_nothing_is_left() {
     let Some(mut bench) = Bench::new() else { return };
     let tag = bench.launcher.tag.clone();
-    let before = mounts();
     for act in ["hello", "exit", "signal", "daemonize", "missing"] {
         let mut spec = bench.spec(&[act, "9", &tag]);
         if act == "missing" {
@@ -30,7 +28,8 @@ fn after_an_end_of_any_kind_nothing_is_left() {
         assert_eq!(bench.processes(), [], "{act}");
         assert_eq!(bench.control_groups(), NO_GROUPS, "{act}");
     }
-    assert_eq!(mounts(), before);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(bench.directory.path().to_str().unwrap()), "{mounts}");
 }
 
 #[test]
@@ -38,7 +37,6 @@ fn a_daemon_does_not_outlive_the_program_and_does_not_hold_it_up() {
     let Some(mut bench) = Bench::new() else { return };
     let tag = bench.launcher.tag.clone();
     let outcome = bench.act(&["daemonize", &tag]);
-    assert!(outcome.exit.usage.wall < Duration::from_secs(5));
     assert_eq!(outcome.ok(), "left\n");
     assert_eq!(bench.processes(), []);
 }
@@ -49,11 +47,9 @@ fn a_daemon_does_not_outlive_the_program_and_does_not_hold_it_up() {
 fn a_client_to_be_killed() {
     let Some(mut bench) = Bench::new() else { return };
     let tag = bench.launcher.tag.clone();
-    let spec = bench.spec(&["daemonize", &tag]);
-    let mut spec = spec;
-    spec.args = vec!["count_up".into(), "count".into(), "3".into(), tag.clone().into()];
+    let spec = bench.spec(&["count_up", "count", "3", &tag]);
     let running = bench.start(&spec);
-    eventually(Duration::from_secs(5), "the program counts", || spec.work.join("count").exists());
+    eventually(SOON, "the program counts", || spec.work.join("count").exists());
     if std::env::var_os("PAUSED").is_some() {
         running.control().pause().unwrap();
     }
@@ -81,7 +77,7 @@ fn a_client_killed_takes_everything_with_it() {
         bench.launcher.tag = parts.next().unwrap().to_owned();
         let directory = PathBuf::from(parts.next().unwrap());
         // Init, the VM Portal, the program and its three children.
-        eventually(Duration::from_secs(5), "all of it runs", || bench.processes().len() >= 6);
+        eventually(SOON, "all of it runs", || bench.processes().len() >= 6);
 
         client.kill().unwrap();
         client.wait().unwrap();
@@ -102,7 +98,7 @@ fn leftovers_of_another_client_are_left_alone() {
     let tag = bench.launcher.tag.clone();
     let spec = bench.spec(&["forever", &tag]);
     let running = bench.start(&spec);
-    eventually(Duration::from_secs(5), "the program runs", || bench.processes().len() == 3);
+    eventually(SOON, "the program runs", || bench.processes().len() == 3);
     assert_eq!(sandbox::remove_leftovers(&format!("{tag}x")).unwrap(), 0);
     assert_eq!(sandbox::remove_leftovers(&tag[..tag.len() - 1]).unwrap(), 0);
     assert_eq!(bench.processes().len(), 3);

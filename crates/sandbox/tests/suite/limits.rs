@@ -1,6 +1,6 @@
 //! Programs that want more than they may have, each beside one that stays within.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::ByteSize;
 use sandbox::{Bounds, Ended, LimitHit};
@@ -18,14 +18,14 @@ fn bounded(args: &[&str], change: impl FnOnce(&mut Bounds)) -> Option<Outcome> {
 #[test]
 fn wall_time() {
     let limit = Duration::from_millis(500);
-    let begun = Instant::now();
     for act in ["busy", "forever"] {
         let Some(outcome) = bounded(&[act], |limits| limits.wall = limit) else { return };
         assert_eq!(outcome.exit.hit, Some(LimitHit::Wall { limit }), "{act}");
         assert_eq!(outcome.exit.ended, Ended::Signal(9), "{act}");
+        let over = outcome.exit.usage.wall.saturating_sub(limit);
+        assert!(over < Duration::from_secs(1), "{act} was ended {over:?} late");
     }
-    assert!(begun.elapsed() < Duration::from_secs(10));
-    bounded(&["spin", "50"], |limits| limits.wall = Duration::from_secs(10)).map(Outcome::ok);
+    bounded(&["spin", "50"], |_| ()).map(Outcome::ok);
 }
 
 #[test]

@@ -1,0 +1,68 @@
+//! Measures what the sandbox adds to the start-up of a program that does nothing, in turns with the bare program:
+//! `start_up INIT TREE PROGRAM [ROUNDS]`, where PROGRAM is a path inside TREE that also runs outside of it.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use model::ByteSize;
+use sandbox::{Bounds, Ended, Launcher, Spec, Stdin};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [init, tree, program, rounds @ ..] = args.as_slice() else {
+        return Err("usage: start_up INIT TREE PROGRAM [ROUNDS]".into());
+    };
+    let rounds = rounds.first().map_or(Ok(50), |text| text.parse())?;
+    let launcher = Launcher { command: vec![init.into()], tag: format!("startup{}", std::process::id()) };
+    let directory = tempfile::tempdir()?;
+    let (mut bare, mut boxed) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        bare.push(run_bare(&Path::new(tree).join(program.trim_start_matches('/')))?);
+        boxed.push(run_boxed(&launcher, tree, program, &directory.path().join(round.to_string()))?);
+    }
+    for (name, times) in [("bare", &mut bare), ("sandbox", &mut boxed)] {
+        times.sort();
+        println!("{name:8} min {:?} median {:?} max {:?}", times[0], times[rounds / 2], times[rounds - 1]);
+    }
+    Ok(())
+}
+
+fn run_bare(program: &Path) -> Result<Duration, Box<dyn Error>> {
+    let begun = Instant::now();
+    Command::new(program).status()?;
+    Ok(begun.elapsed())
+}
+
+fn run_boxed(launcher: &Launcher, tree: &str, program: &str, run: &Path) -> Result<Duration, Box<dyn Error>> {
+    let work = run.join("work");
+    std::fs::create_dir_all(&work)?;
+    let spec = Spec {
+        root: PathBuf::from(tree),
+        work,
+        program: program.into(),
+        args: Vec::new(),
+        env: Vec::new(),
+        stdin: Stdin::Null,
+        stdout: run.join("stdout"),
+        stderr: run.join("stderr"),
+        limits: Bounds {
+            wall: Duration::from_secs(60),
+            memory: ByteSize::gib(1),
+            processes: 64,
+            disk: ByteSize::gib(1),
+            cpus: 1,
+            stream: ByteSize::mib(1),
+        },
+        scratch: ByteSize::mib(64),
+        name: "start-up".to_owned(),
+    };
+    let begun = Instant::now();
+    let exit = sandbox::start(launcher, &spec)?.wait();
+    let took = begun.elapsed();
+    match exit.ended {
+        Ended::Code(0) => Ok(took),
+        other => Err(format!("{other:?}").into()),
+    }
+}
