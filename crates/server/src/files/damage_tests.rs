@@ -1,12 +1,14 @@
 //! What crashes and decay do to a store in a directory: what was synced is there, and no wrong byte is handed out.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use model::{BlobHash, ByteSize};
 
-use super::samples::{noise, text};
+use super::samples::{Rng, noise, text};
 use super::{Config, DamageKind, DirectoryFiles, Files, FilesError, MAX_READ, PACK_MAX, Slice, hash_of};
 
 fn open(path: &Path) -> DirectoryFiles {
@@ -143,6 +145,78 @@ fn a_blob_found_damaged_while_open_can_be_stored_again() {
         assert_eq!(files.size(&hash).unwrap(), Some(len as u64));
         drop(files);
         read(&open(directory.path()), &hash, &content).unwrap();
+    }
+}
+
+/// Tells the test below that it is the process to be killed: the directory, and the first number to store.
+const VICTIM: &str = "DCGRID_FILES_VICTIM";
+
+/// What number `n` of the killed process is.
+fn numbered(n: u64) -> Vec<u8> {
+    text(n + 1, if n.is_multiple_of(7) { PACK_MAX + 5000 } else { n as usize % 3000 })
+}
+
+/// A piece of what [`numbered`] gives, if it has one.
+fn piece(n: u64) -> Option<Slice> {
+    let content = numbered(n);
+    let part = content.get(content.len() / 3..content.len() / 2).filter(|part| !part.is_empty())?;
+    let offset = (content.len() / 3) as u64;
+    Some(Slice { hash: hash_of(part), parent: hash_of(&content), offset, len: part.len() as u64 })
+}
+
+/// Stores numbers from `first` on, and says after each sync which was the last.
+fn store_until_killed(directory: &Path, first: u64) -> ! {
+    let files = open(directory);
+    for n in first.. {
+        files.put(&numbered(n)).unwrap();
+        if let Some(slice) = piece(n) {
+            files.put_slice(&slice).unwrap();
+        }
+        if n.is_multiple_of(5) {
+            files.sync().unwrap();
+            println!("synced {n}");
+        }
+    }
+    unreachable!("the numbers don't end before the kill")
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_it_synced() {
+    if let Some(victim) = std::env::var_os(VICTIM) {
+        let victim = victim.into_string().unwrap();
+        let (directory, first) = victim.rsplit_once(' ').unwrap();
+        store_until_killed(Path::new(directory), first.parse().unwrap());
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let test = format!("{module}::a_killed_process_loses_nothing_that_it_synced");
+    let (mut first, mut rng) = (0, Rng(1));
+    for _ in 0..20 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &test, "--nocapture"])
+            .env(VICTIM, format!("{} {first}", directory.path().display()))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut acknowledged = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .filter_map(|line| line.unwrap().strip_prefix("synced ")?.parse::<u64>().ok());
+        let last = acknowledged.nth(rng.below(10) as usize).expect("it stores until it is killed");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // It may have got further between the line read last and the kill.
+        let last = acknowledged.last().unwrap_or(last);
+        let files = open(directory.path());
+        assert!(
+            files.damage().iter().all(|damage| damage.kind == DamageKind::TornTail),
+            "{:?}",
+            files.damage()
+        );
+        for n in 0..=last {
+            read(&files, &hash_of(&numbered(n)), &numbered(n)).unwrap();
+            piece(n).map(|slice| files.read(&slice.hash, 0, MAX_READ).unwrap());
+        }
+        first = last + 1;
     }
 }
 
