@@ -27,6 +27,7 @@ use crate::loader::Loader;
 use crate::report::Warning;
 use crate::script::{LINE_LIMIT, shebang};
 use crate::{Request, Wrapped};
+use trees::Tree;
 
 /// Wraps what `request` asks for, with the files of `host`.
 pub(crate) fn collect(host: Host, request: &Request) -> Result<Wrapped, WrapError> {
@@ -88,8 +89,8 @@ struct Collector {
     loader: Loader,
     debian: Option<Debian>,
     application: Application,
-    /// Included directories of the user's own, without links, and their places.
-    roots: Vec<(String, String)>,
+    /// Included directories of the user's own.
+    roots: Vec<Tree>,
     queue: VecDeque<Task>,
     examined: HashMap<String, Depth>,
     packages: HashMap<String, Depth>,

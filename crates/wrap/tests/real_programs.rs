@@ -305,3 +305,26 @@ fn the_closure_of_libraries_is_the_loader_s_own() {
 fn is_elf(path: &Path) -> bool {
     fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"))
 }
+
+#[test]
+fn a_virtual_environment_of_python_keeps_its_modules() {
+    // Not in /tmp: there the sandbox has its own, and the script below names its interpreter by its whole path.
+    let own = tempfile::tempdir_in("/var/tmp").unwrap();
+    let venv = own.path().join("env");
+    let made = Command::new("/usr/bin/python3").args(["-m", "venv", "--without-pip"]).arg(&venv).output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        return skipped("python3 with its module venv is not installed");
+    }
+    if !can_isolate() {
+        return skipped("this machine gives no user, mount and pid namespaces");
+    }
+    let packages =
+        fs::read_dir(venv.join("lib")).unwrap().next().unwrap().unwrap().path().join("site-packages");
+    fs::write(packages.join("mine.py"), "def greet(): print('hello from a module')\n").unwrap();
+    let script = format!("#!{}/bin/python3\nimport json, mine; mine.greet()\n", venv.display());
+    fs::write(venv.join("bin/tool"), script).unwrap();
+    fs::set_permissions(venv.join("bin/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    let request = Request { base_dir: own.path().into(), ..request("env/bin/tool", &["env"]) };
+    let wrapped = wrap(&request).unwrap();
+    check(&Client::new(&wrapped).run(&[]), "hello from a module\n");
+}

@@ -44,7 +44,7 @@ impl Collector {
             return self.application.place(&normalize(&library.in_app), &library.found, reason);
         }
         self.add_passed_directories(&library.on_host);
-        self.application.add(&library.found, reason);
+        self.add_in_place(&library.found, reason)?;
         if library.via == Via::Configuration {
             let home = self.loader.home(&mut self.host);
             self.application.add_fallback_link(&format!("{home}/{}", library.name), &library.on_host);
@@ -55,7 +55,10 @@ impl Collector {
     /// The kernel walks through `x` in `x/../lib`, so `x` must exist.
     fn add_passed_directories(&mut self, path: &str) {
         for (at, _) in path.match_indices("/../") {
-            if let Some(found) = self.host.probe(&path[..at]).filter(|found| found.metadata.is_dir()) {
+            let found = self.host.probe(&path[..at]);
+            if let Some(found) =
+                found.filter(|found| found.metadata.is_dir() && self.root_of(&found.path).is_none())
+            {
                 self.application.add_links(&found.links);
                 self.application.add_directory(&found.path);
             }

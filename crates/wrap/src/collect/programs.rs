@@ -104,17 +104,34 @@ impl Collector {
         Ok(place)
     }
 
-    /// Adds a file at exactly the path by which others call for it.
-    pub(super) fn add_in_place(&mut self, found: &Found, reason: Reason) -> Result<(), WrapError> {
+    /// Adds a file so that it is found at the path by which others call for it; gives its own place. That is the
+    /// same path, except below an included directory, whose old path then becomes a link to its new one.
+    pub(super) fn add_in_place(&mut self, found: &Found, reason: Reason) -> Result<String, WrapError> {
         refuse_special(found)?;
-        let places = found.links.iter().map(|link| &link.path).chain([&found.path]);
-        for path in places {
-            if let Some(mount) = shadowing_mount(path) {
-                return Err(WrapError::Shadowed { path: path.clone(), mount });
+        let mut links = Vec::new();
+        for link in &found.links {
+            // Links inside an included directory come with it.
+            if self.link_root_of(&link.path)?.is_none() {
+                links.push(link.clone());
             }
         }
-        self.application.add(found, reason);
-        Ok(())
+        if let Some(place) = self.link_root_of(&found.path)? {
+            self.application.add_links(&links);
+            self.application.place(&place, found, reason)?;
+            return Ok(place);
+        }
+        self.application.add(&Found { links, ..found.clone() }, reason);
+        Ok(found.path.clone())
+    }
+
+    /// The new place of a path below an included directory, to which the directory's old path now leads.
+    fn link_root_of(&mut self, path: &str) -> Result<Option<String>, WrapError> {
+        if let Some(mount) = shadowing_mount(path) {
+            return Err(WrapError::Shadowed { path: path.to_owned(), mount });
+        }
+        let Some(tree) = self.root_of(path).cloned() else { return Ok(None) };
+        self.application.add_link(&tree.root, &tree.place);
+        Ok(Some(tree.place_of(path)))
     }
 
     /// Adds a file that others may need, in its place, and has it examined.
@@ -125,8 +142,8 @@ impl Collector {
         reason: Reason,
         depth: Depth,
     ) -> Result<(), WrapError> {
-        self.add_in_place(found, reason)?;
-        self.examine_later(asked, found, &found.path, depth);
+        let place = self.add_in_place(found, reason)?;
+        self.examine_later(asked, found, &place, depth);
         Ok(())
     }
 

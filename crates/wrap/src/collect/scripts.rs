@@ -66,8 +66,7 @@ impl Collector {
         let Some(found) = self.host.probe(path).filter(is_executable) else {
             return self.no_interpreter(task, path);
         };
-        self.add_in_place(&found, Reason::Interpreter { of: task.place.clone() })?;
-        let place = found.path.clone();
+        let place = self.add_in_place(&found, Reason::Interpreter { of: task.place.clone() })?;
         self.queue.push_back(Task {
             asked: path.to_owned(),
             found,

@@ -112,6 +112,21 @@ fn the_user_s_own_program_finds_its_libraries_from_its_new_place() {
     check_files(&wrap(&tree, "./z", &[]).unwrap(), &["/usr/lib/x86_64-linux-gnu/liba.so"]);
 }
 
+/// As Python's virtual environments and conda's do it: absolute paths into the directory itself.
+#[test]
+fn absolute_paths_into_an_included_directory_keep_leading_there() {
+    let tree = machine();
+    let python = TestElf { interpreter: Some(LOADER), rpath: Some("/home/u/env/lib"), ..TestElf::default() };
+    tree.program("home/u/env/bin/python3.11", TestElf { needed: &["libx.so"], ..python }.bytes());
+    tree.link("home/u/env/bin/python", "python3.11");
+    tree.file("home/u/env/lib/libx.so", TestElf::default().bytes());
+    tree.program("home/u/env/bin/tool", "#!/home/u/env/bin/python\nprint()\n");
+    let wrapped = wrap(&tree, "env/bin/tool", &["env"]).unwrap();
+    assert_eq!(wrapped.manifest.program, "/app/env/bin/tool");
+    assert_eq!(target(&wrapped, "/home/u/env"), "/app/env");
+    check_files(&wrapped, &["/home/u/env/bin/python", "/home/u/env/lib/libx.so", "/app/env/lib/libx.so"]);
+}
+
 #[test]
 fn rpath_is_inherited_and_runpath_is_not() {
     let tree = machine();

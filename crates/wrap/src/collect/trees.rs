@@ -25,20 +25,22 @@ impl Collector {
                 name => name,
             };
             let place = format!("{APP}/{name}");
-            if let Some((first, _)) =
-                self.roots.iter().find(|(known, taken)| *taken == place && *known != found.path)
+            if let Some(taken) = self.roots.iter().find(|tree| tree.place == place && tree.root != found.path)
             {
-                return Err(WrapError::Collision { place, first: first.clone(), second: found.path });
+                return Err(WrapError::Collision { place, first: taken.root.clone(), second: found.path });
             }
-            self.roots.push((found.path, place));
+            self.roots.push(Tree { root: found.path, place });
         }
         Ok(())
     }
 
     /// The place of a path below an included directory.
     pub(super) fn in_root(&self, path: &str) -> Option<String> {
-        let (root, place) = self.roots.iter().find(|(root, _)| is_below(path, root))?;
-        Some(format!("{place}{}", &path[root.len()..]))
+        Some(self.root_of(path)?.place_of(path))
+    }
+
+    pub(super) fn root_of(&self, path: &str) -> Option<&Tree> {
+        self.roots.iter().find(|tree| is_below(path, &tree.root))
     }
 
     pub(super) fn include_directory(&mut self, path: &str, found: &Found) -> Result<(), WrapError> {
@@ -144,13 +146,15 @@ impl Collector {
 }
 
 /// A directory, and where it goes.
-struct Tree {
-    root: String,
-    place: String,
+#[derive(Clone, Debug)]
+pub(super) struct Tree {
+    /// Its path on the host, without links.
+    pub root: String,
+    pub place: String,
 }
 
 impl Tree {
-    fn place_of(&self, path: &str) -> String {
+    pub fn place_of(&self, path: &str) -> String {
         format!("{}{}", self.place, &path[self.root.len()..])
     }
 }
