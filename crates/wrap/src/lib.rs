@@ -6,8 +6,9 @@
 //! at once, in one error. Signing and storing are the server's part; running is `sandbox`'s.
 //!
 //! Inside the application, system files are where they are on the submitter's machine, with every link that leads
-//! to them; the user's own are below `/app`, and commands from the user's own PATH in `/usr/local/bin`. Set-user-id
-//! bits, owners and times are not kept.
+//! to them; the user's own are below `/app`, and commands from the user's own PATH in `/usr/local/bin`, so a PATH of
+//! `/usr/local/bin:/usr/bin:/bin` finds them all. The sandbox mounts its own /dev, /proc, /tmp and /work over it.
+//! Set-user-id bits, owners and times are not kept.
 #![forbid(unsafe_code)]
 
 mod application;

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileTypeExt;
 
 use super::{Collector, Depth, Need, Task, is_executable, join};
 use crate::error::WrapError;
-use crate::host::{Found, split};
+use crate::host::{Found, is_below, split};
 use crate::layout::{APP, COMMANDS, is_system, shadowing_mount};
 use crate::report::Reason;
 use crate::suggest::nearest;
@@ -129,7 +129,9 @@ impl Collector {
         if let Some(mount) = shadowing_mount(path) {
             return Err(WrapError::Shadowed { path: path.to_owned(), mount });
         }
-        let Some(tree) = self.root_of(path).cloned() else { return Ok(None) };
+        // The outermost one: nothing may lie below a link, and what is in an inner one is in it too.
+        let roots = self.roots.iter().filter(|tree| is_below(path, &tree.root));
+        let Some(tree) = roots.min_by_key(|tree| tree.root.len()) else { return Ok(None) };
         self.application.add_link(&tree.root, &tree.place);
         Ok(Some(tree.place_of(path)))
     }
@@ -147,6 +149,8 @@ impl Collector {
         Ok(())
     }
 
+    /// Has a file examined if it is one that may ask for others: an executable or a shared library, which Debian
+    /// does not make executable.
     pub(super) fn examine_later(&mut self, asked: &str, found: &Found, place: &str, depth: Depth) {
         if is_executable(found) || split(&found.path).1.contains(".so") {
             self.queue.push_back(Task {
@@ -184,15 +188,20 @@ impl Collector {
     }
 }
 
-/// Refuses what is neither file nor link: it means something only on the machine where it is.
+/// Refuses what is no plain file: devices, pipes and sockets mean something only on the machine where they are.
 pub(super) fn refuse_special(found: &Found) -> Result<(), WrapError> {
+    let path = || found.path.clone().into();
     let kind = found.metadata.file_type();
-    let kind = match () {
-        () if kind.is_file() => return Ok(()),
-        () if kind.is_dir() => return Err(WrapError::IsDirectory { path: found.path.clone().into() }),
-        () if kind.is_fifo() => "named pipe",
-        () if kind.is_socket() => "socket",
-        () => "device",
+    let kind = if kind.is_file() {
+        return Ok(());
+    } else if kind.is_dir() {
+        return Err(WrapError::IsDirectory { path: path() });
+    } else if kind.is_fifo() {
+        "named pipe"
+    } else if kind.is_socket() {
+        "socket"
+    } else {
+        "device"
     };
-    Err(WrapError::Special { path: found.path.clone().into(), kind })
+    Err(WrapError::Special { path: path(), kind })
 }

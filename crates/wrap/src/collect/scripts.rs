@@ -1,6 +1,7 @@
 //! What a script asks for: its interpreter, and for a shell script the commands and paths among its words.
 
 use super::{Collector, Depth, Need, Task, is_executable};
+use crate::debian::is_documentation;
 use crate::error::WrapError;
 use crate::host::{is_below, split};
 use crate::layout::{COMMANDS, is_system, shadowing_mount};
@@ -15,9 +16,12 @@ const MAX_SCRIPT: usize = 4 << 20;
 const PRIVATE_PARENTS: [&str; 6] =
     ["/usr/lib", "/usr/libexec", "/usr/share", "/usr/local/lib", "/usr/local/share", "/opt"];
 
+/// Debian's directory of libraries.
+const MULTIARCH: &str = "/usr/lib/x86_64-linux-gnu";
+
 /// Directories below [`PRIVATE_PARENTS`] that many programs share.
 const SHARED: [&str; 6] = [
-    "/usr/lib/x86_64-linux-gnu",
+    MULTIARCH,
     "/usr/lib/jvm",
     "/usr/lib/python3",
     "/usr/share/java",
@@ -172,11 +176,10 @@ fn interpreter_depth(script: Depth) -> Depth {
 /// Whether a directory belongs to one program.
 fn is_private(path: &str) -> bool {
     let parent = split(path).0;
-    let in_multiarch = is_below(parent, SHARED[0]);
-    (in_multiarch || PRIVATE_PARENTS.iter().any(|private| is_below(parent, private)))
+    PRIVATE_PARENTS.iter().any(|private| is_below(parent, private))
         && !SHARED.contains(&path)
         && !PRIVATE_PARENTS.contains(&path)
-        && !crate::debian::is_documentation(path)
+        && !is_documentation(path)
 }
 
 #[cfg(test)]

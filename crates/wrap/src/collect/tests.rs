@@ -124,6 +124,11 @@ fn absolute_paths_into_an_included_directory_keep_leading_there() {
     let wrapped = wrap(&tree, "env/bin/tool", &["env"]).unwrap();
     assert_eq!(wrapped.manifest.program, "/app/env/bin/tool");
     assert_eq!(target(&wrapped, "/home/u/env"), "/app/env");
+    // An inner directory named as well has its own place, but no link of its own below the other's.
+    check_files(
+        &wrap(&tree, "env/bin/tool", &["env/lib", "env"]).unwrap(),
+        &["/app/lib/libx.so", "/app/env/lib/libx.so"],
+    );
     check_files(&wrapped, &["/home/u/env/bin/python", "/home/u/env/lib/libx.so", "/app/env/lib/libx.so"]);
 }
 

@@ -1,12 +1,13 @@
 //! Directories that are taken whole: the ones that the submitter includes, and those that a script names.
 
+use protocol::manifest::{MAX_ENTRIES, ManifestError};
+
 use super::programs::refuse_special;
 use super::{Collector, Depth, Need};
 use crate::error::WrapError;
 use crate::host::{Found, is_below, split};
 use crate::layout::{APP, is_system, shadowing_mount};
 use crate::report::{Reason, Warning};
-use protocol::manifest::{MAX_ENTRIES, ManifestError};
 
 impl Collector {
     /// Learns where the included directories of the user's own go, before the program, which may lie in one of them.
@@ -39,10 +40,12 @@ impl Collector {
         Some(self.root_of(path)?.place_of(path))
     }
 
+    /// The included directory of the user's own that a path lies below.
     pub(super) fn root_of(&self, path: &str) -> Option<&Tree> {
         self.roots.iter().find(|tree| is_below(path, &tree.root))
     }
 
+    /// Adds a directory that the submitter has named.
     pub(super) fn include_directory(&mut self, path: &str, found: &Found) -> Result<(), WrapError> {
         let place = match self.in_root(&found.path) {
             Some(place) => place,
@@ -154,6 +157,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
+    /// Where a path below the directory goes.
     pub fn place_of(&self, path: &str) -> String {
         format!("{}{}", self.place, &path[self.root.len()..])
     }
