@@ -148,6 +148,25 @@ fn a_blob_found_damaged_while_open_can_be_stored_again() {
     }
 }
 
+#[test]
+fn a_slice_is_damaged_and_mended_with_its_parent() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = open(directory.path());
+    let content = noise(1, 1000);
+    let parent = files.put(&content).unwrap();
+    let slice = Slice { hash: hash_of(&content[100..900]), parent, offset: 100, len: 800 };
+    files.put_slice(&slice).unwrap();
+    file(&directory.path().join("packs/0001.pack")).write_all_at(b"decayed", 500).unwrap();
+    let corrupt = |error, expect| matches!(error, FilesError::Corrupt { hash, .. } if hash == expect);
+    assert!(corrupt(files.read(&slice.hash, 0, 10).unwrap_err(), slice.hash));
+    assert!(corrupt(files.size(&slice.hash).unwrap_err(), slice.hash));
+    assert!(corrupt(files.size(&parent).unwrap_err(), parent));
+    assert!(corrupt(files.read(&parent, 0, 10).unwrap_err(), parent));
+    files.put(&content).unwrap();
+    assert_eq!(files.size(&slice.hash).unwrap(), Some(800));
+    read(&files, &slice.hash, &content[100..900]).unwrap();
+}
+
 /// Tells the test below that it is the process to be killed: the directory, and the first number to store.
 const VICTIM: &str = "DCGRID_FILES_VICTIM";
 

@@ -93,10 +93,21 @@ impl DirectoryFiles {
 
     /// Size of a blob that can be relied on: it is there, not known to be damaged, and the next sync covers it.
     fn sound_size(&self, hash: &BlobHash) -> Result<Option<u64>, FilesError> {
-        if let Some(path) = self.corrupt.lock().expect(UNPOISONED).get(hash) {
-            return Err(FilesError::Corrupt { hash: *hash, path: path.clone() });
+        self.check_sound(hash, hash)?;
+        if let Some(size) = self.own_size(hash)? {
+            return Ok(Some(size));
         }
-        Ok(self.own_size(hash)?.or_else(|| Some(self.slices.get(hash)?.len)))
+        let Some(slice) = self.slices.get(hash) else { return Ok(None) };
+        self.check_sound(&slice.parent, hash)?;
+        Ok(Some(slice.len))
+    }
+
+    /// Refuses `hash` if the blob `owner`, which holds its bytes, is known to be damaged.
+    fn check_sound(&self, owner: &BlobHash, hash: &BlobHash) -> Result<(), FilesError> {
+        match self.corrupt.lock().expect(UNPOISONED).get(owner) {
+            Some(path) => Err(FilesError::Corrupt { hash: *hash, path: path.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// [`Self::sound_size`] for a writer, to whom a damaged blob is as good as none.
@@ -123,12 +134,13 @@ impl DirectoryFiles {
         hash: &BlobHash,
         select: impl FnOnce(u64) -> Result<Range<u64>, FilesError>,
     ) -> Result<Option<Vec<u8>>, FilesError> {
-        if let Some(content) = self.packs.read(hash)? {
+        let note = |error: &FilesError| self.note(error);
+        if let Some(content) = self.packs.read(hash).inspect_err(note)? {
             let range = select(content.len() as u64)?;
             return Ok(Some(content[range.start as usize..range.end as usize].to_vec()));
         }
-        let Some(blob) = self.singles.blob(hash)? else { return Ok(None) };
-        blob.read(&self.disk, hash, select(blob.size())?).map(Some)
+        let Some(blob) = self.singles.blob(hash).inspect_err(note)? else { return Ok(None) };
+        blob.read(&self.disk, hash, select(blob.size())?).inspect_err(note).map(Some)
     }
 
     fn read_slice(&self, slice: &Slice, offset: u64, len: usize) -> Result<Vec<u8>, FilesError> {
@@ -139,23 +151,21 @@ impl DirectoryFiles {
             end.map(|end| slice.offset + range.start..end).ok_or_else(corrupt)
         };
         let bytes = match self.read_own(&slice.parent, within_parent) {
-            Ok(Some(bytes)) => bytes,
-            Err(error @ FilesError::Corrupt { .. }) => {
-                self.note(&slice.parent, &error);
-                return Err(corrupt());
+            // Whoever asked knows the slice, not its parent.
+            Err(FilesError::Corrupt { path, .. }) => {
+                return Err(FilesError::Corrupt { hash: slice.hash, path });
             }
-            Ok(None) => return Err(corrupt()),
-            Err(error) => return Err(error),
+            read => read?.ok_or_else(corrupt)?,
         };
         if range == (0..slice.len) && hash_of(&bytes) != slice.hash {
-            return Err(corrupt());
+            return Err(corrupt()).inspect_err(|error| self.note(error));
         }
         Ok(bytes)
     }
 
-    /// Remembers a blob whose reading ended with `error`, if that says it is damaged.
-    fn note(&self, hash: &BlobHash, error: &FilesError) {
-        if let FilesError::Corrupt { path, .. } = error {
+    /// Remembers the blob that `error` says is damaged, if that is what it says.
+    fn note(&self, error: &FilesError) {
+        if let FilesError::Corrupt { hash, path } = error {
             self.corrupt.lock().expect(UNPOISONED).insert(*hash, path.clone());
             self.packs.forget(hash);
         }
@@ -238,20 +248,18 @@ fn rooted(slice: &Slice, root: &Slice) -> Result<Slice, FilesError> {
 
 impl Files for DirectoryFiles {
     fn size(&self, hash: &BlobHash) -> Result<Option<u64>, FilesError> {
-        self.sound_size(hash).inspect_err(|error| self.note(hash, error))
+        self.sound_size(hash)
     }
 
     fn read(&self, hash: &BlobHash, offset: u64, len: usize) -> Result<Vec<u8>, FilesError> {
-        let own = self.read_own(hash, |size| range_within(size, offset, len));
-        let read = own.and_then(|own| match own {
-            Some(bytes) => Ok(bytes),
-            None => match self.slices.get(hash) {
-                Some(slice) => self.read_slice(&slice, offset, len),
-                // Unless it was here and turned out to be damaged.
-                None => self.sound_size(hash).and(Err(FilesError::Missing { hash: *hash })),
-            },
-        });
-        read.inspect_err(|error| self.note(hash, error))
+        if let Some(bytes) = self.read_own(hash, |size| range_within(size, offset, len))? {
+            return Ok(bytes);
+        }
+        match self.slices.get(hash) {
+            Some(slice) => self.read_slice(&slice, offset, len),
+            // Unless it was here and turned out to be damaged.
+            None => self.sound_size(hash).and(Err(FilesError::Missing { hash: *hash })),
+        }
     }
 
     fn put(&self, bytes: &[u8]) -> Result<BlobHash, FilesError> {
