@@ -234,7 +234,9 @@ fn java_has_its_home() {
     let output = client.run(&["-Xmx64m", "-version"]);
     check(&output, "");
     assert!(String::from_utf8_lossy(&output.stderr).contains("OpenJDK"));
-    check(&client.run(&["-Xmx64m", "--list-modules"]), "java.base");
+    let source = "public class Sum { public static void main(String[] a) { System.out.println(20 + 22); } }";
+    client.write("/work/Sum.java", source);
+    check(&client.run(&["-Xmx128m", "/work/Sum.java"]), "42");
 }
 
 #[test]
