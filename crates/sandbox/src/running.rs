@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use model::Usage;
 use thiserror::Error;
 
-use crate::control_group::ControlGroup;
+use crate::control_group::{ControlGroup, Hurry};
 use crate::error::SandboxError;
 use crate::exit::{Cause, Ended, Exit};
 use crate::identity::Claim;
@@ -25,8 +25,9 @@ use crate::message::Order;
 use crate::spec::Spec;
 use crate::watch::Watch;
 
-/// How long the VM Portal may take to stop or continue all processes, where there is no freezer.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the VM Portal may take to stop or continue all processes, where there is no freezer. To stop, each has
+/// to run once more, and on a busy desktop one of the idle class waits for that.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A started subjob. Dropped, it is killed and all of it cleared away.
 #[derive(Debug)]
@@ -185,6 +186,7 @@ impl Shared {
 
     /// The VM Portal takes the end of what we write as our death, and ends everything; it can still report.
     pub(crate) fn cut_lifeline(&self) {
+        self.group.hurry(Hurry::On);
         // Fails when the VM Portal is gone, which is what is wanted.
         let _ = self.channel.shutdown(Shutdown::Write);
     }

@@ -53,6 +53,13 @@ impl Seat {
     }
 }
 
+/// Whether a group competes with all others for the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hurry {
+    On,
+    Off,
+}
+
 /// A group that exists. Dropped, it is removed as well as can be.
 #[derive(Debug)]
 pub(crate) struct ControlGroup {
@@ -149,6 +156,19 @@ impl ControlGroup {
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
+    /// Lets the group compete with all others for a moment. To stop or to die a process must come to run, and on a
+    /// busy desktop one of the idle class may not for seconds.
+    pub(crate) fn hurry(&self, hurry: Hurry) {
+        if let Some(seat) = &self.cpu {
+            let value = match hurry {
+                Hurry::On => "0",
+                Hurry::Off => "1",
+            };
+            // Older kernels have no such file and only low weight; then it takes as long as it takes.
+            let _ = fs::write(seat.path().join("cpu.idle"), value);
+        }
+    }
+
     /// Freezes or thaws the group and waits until the kernel says that it is done.
     ///
     /// # Errors
@@ -156,24 +176,13 @@ impl ControlGroup {
     pub(crate) fn set_frozen(&self, frozen: bool) -> io::Result<()> {
         let core = self.core.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let mut events = File::open(core.join("cgroup.events"))?;
-        fs::write(core.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
-        let deadline = Instant::now() + FREEZE_TIMEOUT;
-        loop {
-            let mut text = String::new();
-            events.seek(SeekFrom::Start(0))?;
-            events.read_to_string(&mut text)?;
-            if keyed(&text, "frozen") == Some(u64::from(frozen)) {
-                return Ok(());
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the control group did not change state",
-                ));
-            }
-            wait_for_change(&events, left)?;
+        if frozen {
+            self.hurry(Hurry::On);
         }
+        let result = fs::write(core.join("cgroup.freeze"), if frozen { "1" } else { "0" })
+            .and_then(|()| await_frozen(&mut events, frozen));
+        self.hurry(Hurry::Off);
+        result
     }
 
     /// Kills whatever is left in the group and removes it.
@@ -258,6 +267,24 @@ fn keyed_number(path: &Path, key: &str) -> u64 {
 
 fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// Waits until the kernel says that a group is frozen, or is not.
+fn await_frozen(events: &mut File, frozen: bool) -> io::Result<()> {
+    let deadline = Instant::now() + FREEZE_TIMEOUT;
+    loop {
+        let mut text = String::new();
+        events.seek(SeekFrom::Start(0))?;
+        events.read_to_string(&mut text)?;
+        if keyed(&text, "frozen") == Some(u64::from(frozen)) {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the control group did not change state"));
+        }
+        wait_for_change(events, left)?;
+    }
 }
 
 /// Waits until the kernel says that a group's event file has changed, at most `left`.

@@ -2,7 +2,7 @@
 //! the new root.
 
 /// Top-level names that are ours whatever the application tree holds.
-pub(super) const RESERVED: &[&str] = &["proc", "dev", "tmp", "work"];
+pub(super) const RESERVED: &[&str] = &["proc", "sys", "dev", "tmp", "work"];
 
 /// A device that the host lends, and why a program may have it.
 pub(super) struct Device {
@@ -75,6 +75,21 @@ pub(super) const MASKED: &[Masked] = &[
     masked("proc/asound", Mask::EmptyDirectory, "whether the desktop plays sound"),
 ];
 
+/// A directory of the host's /sys that is seen read-only; all others are not there.
+pub(super) struct Seen {
+    pub path: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "written for the reader, checked by the test"))]
+    pub reason: &'static str,
+}
+
+pub(super) const SEEN: &[Seen] = &[
+    Seen { path: "sys/devices/system/cpu", reason: "parallel programs count and place their threads by it" },
+    Seen { path: "sys/devices/system/node", reason: "and their memory by this" },
+];
+
+/// A directory that programs list and complain about on their output when it is missing.
+pub(super) const NO_INTERFACES: &str = "sys/class/net";
+
 /// Files of `/etc` without which libraries misbehave, for trees that don't bring their own.
 pub(super) const ETC_FILES: &[(&str, &str)] = &[
     (
@@ -96,6 +111,7 @@ mod tests {
     #[test]
     fn everything_lent_or_taken_away_has_a_reason() {
         assert!(DEVICES.iter().all(|device| !device.reason.is_empty()));
+        assert!(SEEN.iter().all(|seen| !seen.reason.is_empty() && seen.path.starts_with("sys/")));
         assert!(MASKED.iter().all(|masked| !masked.reason.is_empty() && masked.path.starts_with("proc/")));
     }
 

@@ -35,7 +35,7 @@ const SCRATCH_PERIOD: Duration = Duration::from_millis(500);
 const WEIGHT_PERIOD: Duration = Duration::from_millis(100);
 
 /// Looks at whether all processes stand still, 1 ms apart, before that is reported as not done.
-const STOP_LOOKS: u32 = 2_000;
+const STOP_LOOKS: u32 = 8_000;
 
 /// What the program's process tells the VM Portal until it executes the program, which closes their socket.
 #[derive(Debug, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use rustix::mount::{
     mount_remount, move_mount, open_tree, unmount,
 };
 
-use super::places::{DEVICE_LINKS, DEVICES, ETC_FILES, MASKED, Mask, RESERVED};
+use super::places::{DEVICE_LINKS, DEVICES, ETC_FILES, MASKED, Mask, NO_INTERFACES, RESERVED, SEEN};
 use super::step::{StepError, step, step_at};
 use crate::message::Setup;
 
@@ -47,6 +47,7 @@ pub(super) fn build(setup: &Setup) -> Result<Option<File>, StepError> {
     cover(&setup.root)?;
     mount_application(&sources.tree)?;
     mount_proc()?;
+    mount_sys()?;
     mount_dev(setup)?;
     mount_scratch(setup)?;
     mount_work(&sources.work)?;
@@ -179,6 +180,22 @@ fn mount_proc() -> Result<(), StepError> {
     Ok(())
 }
 
+/// What programs need to know of the machine's processors, and nothing else.
+fn mount_sys() -> Result<(), StepError> {
+    make_directories(Path::new(NO_INTERFACES))?;
+    for seen in SEEN {
+        let host = Path::new("/").join(seen.path);
+        // A kernel without memory nodes, a container without /sys: programs cope.
+        if host.is_dir() {
+            let path = Path::new(seen.path);
+            make_directories(path)?;
+            bind(CWD, host.as_os_str(), path)?;
+            restrict(path, DATA | MountFlags::RDONLY)?;
+        }
+    }
+    Ok(())
+}
+
 fn mount_dev(setup: &Setup) -> Result<(), StepError> {
     make_directory("dev", 0o755)?;
     let dev = Path::new("dev");
@@ -248,6 +265,11 @@ fn pivot() -> Result<(), StepError> {
 fn make_directory(path: impl AsRef<Path>, mode: u32) -> Result<(), StepError> {
     let path = path.as_ref();
     step_at("make the directory", path, DirBuilder::new().mode(mode).create(path))
+}
+
+/// As [`make_directory`], with those above it.
+fn make_directories(path: &Path) -> Result<(), StepError> {
+    step_at("make the directory", path, DirBuilder::new().recursive(true).mode(0o755).create(path))
 }
 
 fn make_file(path: &Path) -> Result<(), StepError> {

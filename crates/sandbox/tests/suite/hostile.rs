@@ -113,7 +113,17 @@ fn system_calls_that_no_program_needs() {
 #[test]
 fn the_hosts_files() {
     let Some(mut bench) = Bench::new() else { return };
-    for path in ["/root", "/home", "/etc/shadow", "/etc/machine-id", "/sys/kernel", "/var/lib", "/../root"] {
+    for path in [
+        "/root",
+        "/home",
+        "/etc/shadow",
+        "/etc/machine-id",
+        "/sys/kernel",
+        "/sys/class/block",
+        "/sys/fs",
+        "/var/lib",
+        "/../root",
+    ] {
         assert_eq!(bench.act(&["read", path]).exit.ended, Ended::Code(1), "{path}");
     }
     let tree = bench.tree();
@@ -122,7 +132,7 @@ fn the_hosts_files() {
     let listing = bench.act(&["list", "/"]).ok();
     let mut names: Vec<&str> = listing.lines().collect();
     names.sort_unstable();
-    assert_eq!(names, ["bin", "dev", "etc", "proc", "tmp", "usr", "work"]);
+    assert_eq!(names, ["bin", "dev", "etc", "proc", "sys", "tmp", "usr", "work"]);
     let listing = bench.act(&["list", "/dev"]).ok();
     let mut names: Vec<&str> = listing.lines().collect();
     names.sort_unstable();
