@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use model::plan::{
-    Aggregate, CellSource, Comments, Concat, Piece, Plan, SortKey, Source, Table, TableColumn, Template,
+    Aggregate, CellSource, Comments, Concat, Output, Piece, Plan, SortKey, Source, Table, TableColumn,
+    Template,
 };
 use regex::RegexBuilder;
 
@@ -17,16 +18,21 @@ use super::types::{AggregateSpec, ColumnSpec, CommentsRule, ConcatSpec, FilesSpe
 /// Bound on a compiled regular expression, so that a spec can't fill the server's memory.
 pub const MAX_REGEX_BYTES: usize = 1 << 20;
 
-/// Reads a job's aggregates; `plan` is complete but for them.
-pub(super) fn aggregates(scope: &Scope<'_>, plan: &Plan, errors: &mut SpecErrors) -> Vec<Aggregate> {
+/// Reads a job's aggregates; `plan` has all that tells how many subjobs there are.
+pub(super) fn aggregates(
+    scope: &Scope<'_>,
+    plan: &Plan,
+    outputs: &[Output],
+    errors: &mut SpecErrors,
+) -> Vec<Aggregate> {
     let at = KeyPath::of("aggregate");
     if scope.spec.aggregate.is_empty() {
-        return kept(plan);
+        return kept(outputs);
     }
     let mut aggregates = Vec::new();
     for (number, spec) in scope.spec.aggregate.iter().enumerate() {
         let path = at.index(number);
-        let mut reading = Reading { scope, plan, path: &path, errors };
+        let mut reading = Reading { scope, plan, outputs, path: &path, errors };
         aggregates.push(match spec {
             AggregateSpec::Concat(spec) => reading.concat(spec),
             AggregateSpec::Table(spec) => reading.table(spec),
@@ -38,7 +44,7 @@ pub(super) fn aggregates(scope: &Scope<'_>, plan: &Plan, errors: &mut SpecErrors
 }
 
 /// Without an aggregate all that was declared is kept, and standard output if nothing was.
-fn kept(plan: &Plan) -> Vec<Aggregate> {
+fn kept(outputs: &[Output]) -> Vec<Aggregate> {
     let below_index = |path: &Template| {
         let mut pieces = vec![Piece::Index { width: 0 }];
         match path.0.split_first() {
@@ -53,11 +59,11 @@ fn kept(plan: &Plan) -> Vec<Aggregate> {
         }
         Template(pieces)
     };
-    if plan.outputs.is_empty() {
+    if outputs.is_empty() {
         let stdout = Template(vec![Piece::Text("stdout".to_owned())]);
         return vec![Aggregate::Files { from: Source::Stdout, to: below_index(&stdout) }];
     }
-    let outputs = plan.outputs.iter().enumerate();
+    let outputs = outputs.iter().enumerate();
     outputs
         .map(|(number, output)| Aggregate::Files {
             from: Source::Output(number as u32),
@@ -70,6 +76,7 @@ fn kept(plan: &Plan) -> Vec<Aggregate> {
 struct Reading<'a> {
     scope: &'a Scope<'a>,
     plan: &'a Plan,
+    outputs: &'a [Output],
     path: &'a KeyPath,
     errors: &'a mut SpecErrors,
 }
@@ -256,7 +263,7 @@ impl Reading<'_> {
     fn files(&mut self, spec: &FilesSpec) -> Aggregate {
         let from = self.from(spec.from.as_deref());
         let Some(to) = &spec.to else {
-            let kept = kept(self.plan).into_iter().find_map(|aggregate| match aggregate {
+            let kept = kept(self.outputs).into_iter().find_map(|aggregate| match aggregate {
                 Aggregate::Files { from: of, to } if of == from => Some(to),
                 _ => None,
             });
@@ -274,7 +281,7 @@ impl Reading<'_> {
     }
 
     fn check_target(&mut self, to: &Template, path: &KeyPath) {
-        if let Err(message) = check_paths(to, &self.scope.axes) {
+        if let Err(message) = check_paths(to, self.scope.axes) {
             self.errors.push(SpecError::new(path, message));
             return;
         }
@@ -298,21 +305,21 @@ pub(super) fn plain(path: &str) -> &str {
 }
 
 /// The outputs' templates, checked for every subjob.
-pub(super) fn outputs(scope: &Scope<'_>, errors: &mut SpecErrors) -> Vec<model::plan::Output> {
+pub(super) fn outputs(scope: &Scope<'_>, errors: &mut SpecErrors) -> Vec<Output> {
     let at = KeyPath::of("outputs");
-    let mut outputs: Vec<model::plan::Output> = Vec::new();
+    let mut outputs: Vec<Output> = Vec::new();
     for (number, OutputSpec { path, optional }) in scope.spec.outputs.iter().enumerate() {
         let key = at.index(number);
         let before = errors.0.len();
         let template = scope.template(plain(path), &key, errors);
         if errors.0.len() == before && scope.values_known {
-            if let Err(message) = check_paths(&template, &scope.axes) {
+            if let Err(message) = check_paths(&template, scope.axes) {
                 errors.push(SpecError::new(&key, message));
             } else if outputs.iter().any(|output| output.path == template) {
                 errors.push(SpecError::new(&key, format!("output '{path}' is there twice")));
             }
         }
-        outputs.push(model::plan::Output { path: template, optional: *optional });
+        outputs.push(Output { path: template, optional: *optional });
     }
     outputs
 }

@@ -9,9 +9,10 @@ use model::units::parse_duration;
 use model::{ByteSize, Limits, Resources};
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use super::document::{Document, Node, Value};
+use super::document::Document;
 use super::error::SpecErrors;
 use super::reader::{At, Reader};
+use super::tree::{Node, Value};
 use super::types::{
     AggregateSpec, App, ColumnSpec, CommentsRule, ConcatSpec, FilesSpec, InputFile, OutputSpec, RepeatSpec,
     SecretSource, Spec, SplitSpec, Sweep, SweepMode, SweepValues, TableFile, TableSpec, default_attempts,

@@ -19,7 +19,8 @@ pub struct SpecError {
     pub key_path: KeyPath,
     /// What to do about it.
     pub help: Option<String>,
-    pub place: Option<Place>,
+    /// Where the keys are in the text, once a `Document` has told.
+    pub place: Option<Box<Place>>,
 }
 
 /// A place in the text of a spec.
@@ -239,7 +240,8 @@ mod tests {
         let place = |column, width, source_line: &str| {
             let place =
                 Place { file: "a".into(), line: 12, column, width, source_line: source_line.to_owned() };
-            SpecError { place: Some(place), ..SpecError::new(&KeyPath::default(), "m\u{1b}[31m") }.to_string()
+            SpecError { place: Some(place.into()), ..SpecError::new(&KeyPath::default(), "m\u{1b}[31m") }
+                .to_string()
         };
         assert_eq!(place(3, 1, "a\tb\u{1b}"), "a:12:3: m\u{fffd}[31m\n 12 | a b\u{fffd}\n    |   ^");
         let long = format!("{}here{}", "x".repeat(500), "y".repeat(500));

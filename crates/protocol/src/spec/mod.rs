@@ -7,6 +7,7 @@
 //! Pure: files are seen through [`SpecFiles`] alone. The language is told in docs/manual/job-spec.md.
 
 mod aggregate;
+mod amounts;
 mod decode;
 mod document;
 mod error;
@@ -16,6 +17,7 @@ mod fixtures;
 mod parameters;
 mod path;
 mod placeholder;
+mod placement;
 mod range;
 mod reader;
 mod rendering;
@@ -25,6 +27,7 @@ mod scope;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod types;
 mod words;
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::document::{Document, Entry, Node, Value};
+use super::document::Document;
 use super::error::{KeyPath, SpecError, SpecErrors, nearest};
+use super::tree::{Entry, Node, Value};
 
 /// A value and the keys that lead to it.
 pub(super) struct At<'n> {

@@ -3,28 +3,51 @@
 //! Derived from `types`; written out here are the values that have a short form beside the long one.
 
 use std::borrow::Cow;
+use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
-use super::types::{ColumnSpec, InputFile, Spec, SplitSpec, SweepValues};
+use super::types::{ColumnSpec, InputFile, OutputSpec, Spec, SplitSpec, SweepValues};
 use crate::split::SplitFormat;
 
 /// The schema (draft 2020-12) that a spec's JSON form satisfies, and its TOML form in editors that map it.
 pub fn json_schema() -> Value {
-    let mut schema = schemars::schema_for!(Spec);
+    let mut schema = schemars::schema_for!(Spec).to_value();
+    without_null(&mut schema);
     // An editor's own marker in a JSON file; the reader ignores it too.
-    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        properties.insert("$schema".to_owned(), serde_json::json!({ "type": "string" }));
-    }
-    schema.to_value()
+    schema["properties"]["$schema"] = serde_json::json!({ "type": "string" });
+    schema
 }
 
-/// One text, or a list of texts.
-pub(super) type TextOrList = OneOrMany<String>;
+/// Takes null out of every type: an optional key is left out, it is never null.
+fn without_null(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            if let Some(Value::Array(types)) = members.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [one] = types.as_slice() {
+                    let one = one.clone();
+                    members.insert("type".to_owned(), one);
+                }
+            }
+            if let Some(Value::Array(choices)) = members.get_mut("anyOf") {
+                choices.retain(|choice| choice["type"] != "null");
+                if let [Value::Object(one)] = choices.as_slice() {
+                    let one = one.clone();
+                    members.remove("anyOf");
+                    members.extend(one);
+                }
+            }
+            members.values_mut().for_each(without_null);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        _ => {}
+    }
+}
 
 /// A value, or a list of such values.
-pub(super) struct OneOrMany<T>(std::marker::PhantomData<T>);
+pub(super) struct OneOrMany<T>(PhantomData<T>);
 
 impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     fn schema_name() -> Cow<'static, str> {
@@ -40,6 +63,12 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
         json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
     }
 }
+
+/// A text, or a number or boolean that is taken as its text.
+pub(super) struct Scalar;
+
+/// A command as one text or as its words.
+pub(super) struct Command;
 
 /// Implements `JsonSchema` by the expression that gives it.
 macro_rules! schema {
@@ -87,10 +116,10 @@ schema!(SplitSpec, "Split", |generator| json_schema!({
     "additionalProperties": false,
 }));
 
-schema!(SweepValues, "SweepValues", |_generator| json_schema!({
+schema!(SweepValues, "SweepValues", |generator| json_schema!({
     "description": "The values that one name takes: a list, the files of a glob, or a range of numbers.",
     "anyOf": [
-        { "type": "array", "items": { "type": ["string", "number", "boolean"] }, "minItems": 1 },
+        { "type": "array", "items": generator.subschema_for::<Scalar>(), "minItems": 1 },
         {
             "type": "object",
             "properties": { "glob": { "type": "string" } },
@@ -131,3 +160,33 @@ schema!(ColumnSpec, "Column", |_generator| json_schema!({
         },
     ],
 }));
+
+schema!(OutputSpec, "Output", |_generator| json_schema!({
+    "description": "A file that a subjob leaves: its path, or { path, optional }.",
+    "anyOf": [
+        { "type": "string" },
+        {
+            "type": "object",
+            "properties": {
+                "path": {
+                    "type": "string",
+                    "description": "Path below the working directory, with placeholders.",
+                },
+                "optional": {
+                    "type": "boolean",
+                    "default": false,
+                    "description": "Whether its absence is no failure.",
+                },
+            },
+            "required": ["path"],
+            "additionalProperties": false,
+        },
+    ],
+}));
+
+schema!(Scalar, "Scalar", |_generator| json_schema!({ "type": ["string", "number", "boolean"] }));
+
+schema!(Command, "Command", |generator| {
+    let word = generator.subschema_for::<Scalar>();
+    json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": word, "minItems": 1 }] })
+});

@@ -11,13 +11,13 @@ use super::types::Spec;
 /// What the placeholders of a spec stand for.
 pub(super) struct Scope<'a> {
     pub spec: &'a Spec,
-    /// Name → path in the working directory, of the inputs that are not split.
+    /// Name → path in the working directory; for the input that is split, that of the chunk.
     pub inputs: BTreeMap<&'a str, String>,
     /// Path of the chunk in the working directory.
     pub chunk: Option<String>,
     /// Records of the whole split input.
     pub records: u64,
-    pub axes: Vec<Axis>,
+    pub axes: &'a [Axis],
     /// Names of all sweep values, and whether these are all: not after an error in the table file.
     pub names: Vec<String>,
     pub names_known: bool,
@@ -84,12 +84,12 @@ impl Scope<'_> {
     }
 
     fn input(&self, name: &str, path: &KeyPath) -> Result<String, SpecError> {
-        if let Some(input) = self.inputs.get(name) {
-            return Ok(input.clone());
-        }
         if self.spec.split.as_ref().is_some_and(|split| split.input == name) {
             let message = format!("input '{name}' is split: a subjob has only its chunk");
             return Err(SpecError::new(path, message).help("write {chunk}"));
+        }
+        if let Some(input) = self.inputs.get(name) {
+            return Ok(input.clone());
         }
         let help = match nearest(name, self.spec.inputs.keys().map(String::as_str)) {
             Some(name) => format!("did you mean '{{in.{name}}}'?"),

@@ -41,9 +41,9 @@ pub(super) fn axes(
         let path = at.key("table");
         match table_axis(table, sweep, work, all, files, &mut names) {
             Ok(axis) => parts.push((axis, path, format!("'{}'", table.file))),
-            Err((key, error)) => {
+            Err(error) => {
                 names_known = false;
-                errors.push(SpecError { key_path: path.key(key), ..error });
+                errors.push(error);
             }
         }
     }
@@ -98,25 +98,25 @@ fn table_axis(
     all: &BTreeSet<String>,
     files: &mut dyn SpecFiles,
     names: &mut Vec<String>,
-) -> Result<Axis, (&'static str, SpecError)> {
-    let error = |message: String| SpecError::new(&KeyPath::default(), message);
+) -> Result<Axis, SpecError> {
+    let path = KeyPath::of("sweep").key("table");
+    let error = |message: String| SpecError::new(&path.key("file"), message);
     let is_used = |name: &str| all.iter().any(|hole| asks_for(hole, name));
     let wanted = Wanted { is_used: &is_used, inputs: &table.inputs };
-    let parameters =
-        read_parameters(&table.file, &wanted, files).map_err(|message| ("file", error(message)))?;
+    let parameters = read_parameters(&table.file, &wanted, files).map_err(error)?;
     let header = || parameters.header.iter().map(String::as_str);
     names.extend_from_slice(&parameters.header);
     for name in &table.inputs {
         if !header().any(|column| column == name) {
             let message = format!("'{}' has no column '{name}'", table.file);
-            return Err(("inputs", error(message).suggest(name, header())));
+            return Err(SpecError::new(&path.key("inputs"), message).suggest(name, header()));
         }
     }
     for column in &parameters.columns {
         if sweep.values.iter().any(|(name, _)| *name == column.name) {
             let message =
                 format!("'{}' is a column of '{}' and a name in sweep.values", column.name, table.file);
-            return Err(("file", error(message).help("rename one of them")));
+            return Err(error(message).help("rename one of them"));
         }
     }
     let matters =
@@ -127,7 +127,7 @@ fn table_axis(
     if !has_unknown && !parameters.columns.iter().any(matters) {
         let message = format!("no column of '{}' is used: all its subjobs would do the same", table.file);
         let example = header().next().unwrap_or("NAME");
-        return Err(("file", error(message).help(format!("add {{sweep.{example}}} to the command"))));
+        return Err(error(message).help(format!("add {{sweep.{example}}} to the command")));
     }
     Ok(Axis { columns: parameters.columns })
 }

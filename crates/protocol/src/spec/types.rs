@@ -4,13 +4,13 @@
 //! again. The doc comments are the descriptions of the published JSON Schema.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use model::{ByteSize, Limits, Resources};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use super::schema::{OneOrMany, TextOrList};
+use super::amounts::{LimitsKeys, ResourcesKeys, serialize_limits, serialize_resources, size_text};
+use super::schema::{Command, OneOrMany, Scalar};
 use crate::split::{SplitFormat, SplitRule};
 
 /// A job: one program, its data, how it is cut into subjobs and how their outputs become one result.
@@ -24,7 +24,7 @@ pub struct Spec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The program and its arguments, with placeholders; one text is split as a shell would.
-    #[schemars(with = "TextOrList")]
+    #[schemars(with = "Command")]
     pub command: Vec<String>,
     /// What is wrapped into the sandboxed application.
     #[serde(skip_serializing_if = "App::is_default")]
@@ -32,7 +32,7 @@ pub struct Spec {
     pub app: App,
     /// Environment variables, with placeholders.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(default)]
+    #[schemars(default, with = "BTreeMap<String, Scalar>")]
     pub env: BTreeMap<String, String>,
     /// The file that is the program's standard input: `{in.NAME}`, `{chunk}` or a swept file.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,13 +194,11 @@ pub struct RepeatSpec {
 }
 
 /// A file that a subjob leaves: its path, or `{ path, optional }`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OutputSpec {
     /// Path below the working directory, with placeholders.
     pub path: String,
     /// Whether its absence is no failure.
-    #[schemars(default)]
     pub optional: bool,
 }
 
@@ -325,69 +323,11 @@ impl Spec {
     }
 }
 
-/// The keys of `resources`.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename = "Resources")]
-#[schemars(deny_unknown_fields)]
-pub(super) struct ResourcesKeys {
-    /// Processors that the subjob may keep busy.
-    #[schemars(default, range(min = 1, max = 4096))]
-    cpus: u32,
-    /// Memory of all its processes together, such as `2GiB`.
-    #[schemars(default)]
-    memory: String,
-    /// Space for its working directory, such as `4GiB`.
-    #[schemars(default)]
-    disk: String,
-}
-
-/// The keys of `limits`.
-#[derive(Serialize, JsonSchema)]
-#[serde(rename = "Limits")]
-#[schemars(deny_unknown_fields)]
-pub(super) struct LimitsKeys {
-    /// A success faster than this is suspect, such as `20s`.
-    #[schemars(default)]
-    runtime_min: String,
-    /// Wall time after which an attempt is ended, such as `4h`.
-    #[schemars(default)]
-    runtime_max: String,
-    /// Processes and threads alive at one time.
-    #[schemars(default, range(min = 1))]
-    processes: u32,
-    /// Bytes of all outputs together, such as `100MiB`.
-    #[schemars(default)]
-    output: String,
-}
-
-fn size(size: ByteSize) -> String {
-    format!("{}B", size.0)
-}
-
-fn duration(duration: Duration) -> String {
-    format!("{}ms", duration.as_millis())
-}
-
-fn serialize_resources<S: Serializer>(resources: &Resources, serializer: S) -> Result<S::Ok, S::Error> {
-    let Resources { cpus, memory, disk } = *resources;
-    ResourcesKeys { cpus, memory: size(memory), disk: size(disk) }.serialize(serializer)
-}
-
-fn serialize_limits<S: Serializer>(limits: &Limits, serializer: S) -> Result<S::Ok, S::Error> {
-    LimitsKeys {
-        runtime_min: duration(limits.runtime_min),
-        runtime_max: duration(limits.runtime_max),
-        processes: limits.processes,
-        output: size(limits.output),
-    }
-    .serialize(serializer)
-}
-
 fn serialize_rule<S: Serializer>(rule: &SplitRule, serializer: S) -> Result<S::Ok, S::Error> {
     match rule {
         SplitRule::Records(records) => serializer.collect_map([("records", records.get())]),
         SplitRule::Parts(parts) => serializer.collect_map([("parts", parts.get())]),
-        SplitRule::Bytes(bytes) => serializer.collect_map([("bytes", format!("{bytes}B"))]),
+        SplitRule::Bytes(bytes) => serializer.collect_map([("bytes", size_text(ByteSize(bytes.get())))]),
     }
 }
 

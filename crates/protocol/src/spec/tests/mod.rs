@@ -1,7 +1,11 @@
 //! Tests of the whole way from text to plan.
 
 mod errors;
+mod forms;
 mod golden;
+mod manual;
+mod schema;
+mod workloads;
 
 use model::BlobHash;
 use model::plan::Plan;
