@@ -12,6 +12,7 @@ pub struct Exit {
     /// The first limit that was met, if one was. It explains `ended`: a program killed for its memory also
     /// shows `Signal(9)`.
     pub hit: Option<LimitHit>,
+    /// Wall time includes the pauses.
     pub usage: Usage,
 }
 

@@ -93,10 +93,7 @@ impl Identity {
     /// When something can't be read or changed, or is a file that is hard-linked from elsewhere: the subjob
     /// could write into that other place through it.
     pub(crate) fn own_tree(self, directory: &Path) -> Result<(), SandboxError> {
-        let Identity::Slot { id } = self else {
-            return Ok(());
-        };
-        own(directory, id)?;
+        self.own_file(directory)?;
         let failed = |source| SandboxError::Own { path: directory.to_owned(), source };
         for entry in fs::read_dir(directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
@@ -105,13 +102,13 @@ impl Identity {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => self.own_tree(&path)?,
                 FileType::RegularFile if stat.st_nlink > 1 => return Err(SandboxError::HardLink { path }),
-                _ => own(&path, id)?,
+                _ => self.own_file(&path)?,
             }
         }
         Ok(())
     }
 
-    /// Makes the subjob the owner of one file.
+    /// Makes the subjob the owner of one file. As an ordinary user it is that already.
     ///
     /// # Errors
     /// When it can't be changed.
@@ -159,6 +156,21 @@ mod tests {
         assert!(!maps_slots("         0     100000      65536\n"));
         assert!(!maps_slots("0 0\n"));
         assert!(!maps_slots(""));
+    }
+
+    #[test]
+    fn a_work_directory_must_not_lead_to_files_elsewhere() {
+        let (own, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let identity = Claim::take().unwrap().identity;
+        fs::create_dir(own.path().join("d")).unwrap();
+        fs::write(own.path().join("d/a"), "").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", own.path().join("link")).unwrap();
+        identity.own_tree(own.path()).unwrap();
+        fs::hard_link(own.path().join("d/a"), elsewhere.path().join("a")).unwrap();
+        match identity.own_tree(own.path()) {
+            Err(SandboxError::HardLink { path }) => assert_eq!(path, own.path().join("d/a")),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -181,6 +181,30 @@ mod tests {
         assert_eq!(found.v2, Some(place("/sys/fs/cgroup", "/sys/fs/cgroup/sub")));
     }
 
+    /// Lays out groups as directories: `handing_on` are those that hand on the memory controller.
+    fn check_place(groups: &[&str], handing_on: &[&str], own: &str, expect: &str) {
+        let top = tempfile::tempdir().unwrap();
+        for group in groups {
+            let path = top.path().join(group);
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join("cgroup.procs"), "").unwrap();
+            let controllers = if handing_on.contains(group) { "cpu memory pids\n" } else { "\n" };
+            fs::write(path.join("cgroup.subtree_control"), controllers).unwrap();
+        }
+        let place = Place { mount: top.path().to_owned(), own: top.path().join(own) };
+        let found = Hierarchies { v2: Some(place), v1: BTreeMap::new() }.place_v2();
+        assert_eq!(found, Some(top.path().join(expect)));
+    }
+
+    #[test]
+    fn a_version_2_group_is_made_where_memory_can_be_limited() {
+        let groups = ["user", "user/app", "user/app/grid"];
+        check_place(&groups, &["user", "user/app"], "user/app/grid", "user/app");
+        check_place(&groups, &["user"], "user/app/grid", "user");
+        check_place(&groups, &[], "user/app/grid", "user/app/grid");
+        check_place(&groups, &["user/app/grid"], "user/app/grid", "user/app/grid");
+    }
+
     #[test]
     fn a_machine_without_any() {
         assert_eq!(Hierarchies::parse("", "0::/\n"), Hierarchies::default());

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use sandbox::{Cause, LimitHit};
 
-use crate::harness::{Bench, INIT_VARIABLE, eventually, init_program};
+use crate::harness::{Bench, INIT_VARIABLE, eventually, init_program, skip};
 
 /// For what a subjob does, when the machine lets it.
 const SOON: Duration = Duration::from_secs(60);
+
+/// Whether the client to be killed pauses its subjob before: `yes` or `no`.
+const PAUSED_VARIABLE: &str = "SANDBOX_TEST_PAUSED";
 
 const NO_GROUPS: Vec<PathBuf> = Vec::new();
 
@@ -45,12 +48,15 @@ fn a_daemon_does_not_outlive_the_program_and_does_not_hold_it_up() {
 #[test]
 #[ignore = "only run by the test that kills it"]
 fn a_client_to_be_killed() {
+    let Ok(paused) = std::env::var(PAUSED_VARIABLE) else {
+        return skip("nobody there to kill it");
+    };
     let Some(mut bench) = Bench::new() else { return };
     let tag = bench.launcher.tag.clone();
     let spec = bench.spec(&["count_up", "count", "3", &tag]);
     let running = bench.start(&spec);
     eventually(SOON, "the program counts", || spec.work.join("count").exists());
-    if std::env::var_os("PAUSED").is_some() {
+    if paused == "yes" {
         running.control().pause().unwrap();
     }
     println!("\nTAG {tag} {}", bench.directory.path().display());
@@ -59,16 +65,14 @@ fn a_client_to_be_killed() {
 
 #[test]
 fn a_client_killed_takes_everything_with_it() {
-    for paused in [false, true] {
+    for paused in ["no", "yes"] {
         let Some(mut bench) = Bench::new() else { return };
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--ignored", "--exact", "leftovers::a_client_to_be_killed", "--nocapture"])
             .env(INIT_VARIABLE, init_program())
+            .env(PAUSED_VARIABLE, paused)
             .stdout(Stdio::piped());
-        if paused {
-            command.env("PAUSED", "1");
-        }
         let mut client = command.spawn().unwrap();
         let lines = BufReader::new(client.stdout.take().unwrap()).lines().map_while(Result::ok);
         let line =

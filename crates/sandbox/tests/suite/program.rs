@@ -130,3 +130,27 @@ fn what_it_used_is_told() {
     let usage = bench.act(&["eat", "64"]).exit.usage;
     assert!(usage.peak_memory.0 >= 64 << 20 && usage.peak_memory.0 < 128 << 20, "{usage:?}");
 }
+
+#[test]
+fn sees_its_application_whatever_its_shape() {
+    let Some(mut bench) = Bench::new() else { return };
+    let tree = bench.tree();
+    fs::write(tree.join("README"), "read me\n").unwrap();
+    for ours in ["tmp", "work", "proc", "dev"] {
+        fs::create_dir(tree.join(ours)).unwrap();
+        fs::write(tree.join(ours).join("theirs"), "").unwrap();
+    }
+    assert_eq!(bench.act(&["show", "/README"]).ok(), "read me\n");
+    assert_eq!(bench.act(&["show", "/etc/hosts"]).ok(), "127.0.0.1 localhost subjob\n::1 localhost\n");
+    for ours in ["/tmp", "/work", "/proc", "/dev"] {
+        assert!(!bench.act(&["list", ours]).ok().contains("theirs"), "{ours}");
+    }
+    // A tree that brings all that libraries need in /etc keeps its own.
+    for name in ["passwd", "group", "hosts", "nsswitch.conf"] {
+        fs::write(tree.join("etc").join(name), name).unwrap();
+    }
+    assert_eq!(bench.act(&["show", "/etc/passwd"]).ok(), "passwd");
+    // And one that has no /etc at all gets ours.
+    fs::remove_dir_all(tree.join("etc")).unwrap();
+    assert_eq!(bench.act(&["show", "/etc/group"]).ok(), "root:x:0:\nsubjob:x:1000:\nnogroup:x:65534:\n");
+}
