@@ -1,5 +1,6 @@
 //! The client's end of the link: requests signed with its own key, replies checked against the grid's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -37,13 +38,13 @@ impl ClientKeys {
 
 /// A client's connection to its server.
 #[derive(Debug)]
-pub struct ClientLink<'a> {
+pub struct ClientLink {
     connection: Connection,
-    keys: &'a ClientKeys,
+    keys: Arc<ClientKeys>,
 }
 
-impl<'a> ClientLink<'a> {
-    pub fn new(address: Address, trust: &Trust, keys: &'a ClientKeys) -> Result<Self, TrustError> {
+impl ClientLink {
+    pub fn new(address: Address, trust: &Trust, keys: Arc<ClientKeys>) -> Result<Self, TrustError> {
         Ok(ClientLink { connection: Connection::new(address, trust)?, keys })
     }
 

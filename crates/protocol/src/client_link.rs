@@ -67,6 +67,8 @@ pub struct RegisterReply {
 pub struct PollRequest {
     /// Grows with every new poll, also over restarts of the client; equal only when a poll is repeated.
     pub seq: u64,
+    /// Newest poll whose reply has arrived: leases of later ones may still be on their way.
+    pub answered: u64,
     /// What is free for more subjobs.
     pub capacity: Capacity,
     /// Leases that the client works on or still has to report.

@@ -155,15 +155,17 @@ impl Scheduler {
     }
 
     /// Takes note of a client's poll: renews its leases, and finds what it lost and what it holds in vain.
-    pub fn contact(&mut self, now: Timestamp, client: ClientId, seq: u64, held: &[Fence]) -> Held {
+    ///
+    /// `answered` is the newest poll whose reply the client has: leases given to later ones are on their way, not
+    /// lost.
+    pub fn contact(&mut self, now: Timestamp, client: ClientId, answered: u64, held: &[Fence]) -> Held {
         let held_set: BTreeSet<Fence> = held.iter().copied().collect();
         let known = self.clients.entry(client).or_default();
         known.last_contact = now;
         let missing: Vec<Fence> = known.leases.difference(&held_set).copied().collect();
         let mut result = Held::default();
         for fence in missing {
-            // Leases of this very poll, repeated, are not lost: the client has not seen the reply yet.
-            if self.leases.get(&fence).is_some_and(|lease| lease.seq < seq) {
+            if self.leases.get(&fence).is_some_and(|lease| lease.seq <= answered) {
                 result.lost.extend(self.fail(fence, FailureReason::LeaseLost));
             }
         }

@@ -74,7 +74,11 @@ fn run(jobs: &Receiver<JobId>, reader: &dyn Reader, files: &dyn Files, handle: &
     }
 }
 
-fn aggregate(job: JobId, reader: &dyn Reader, files: &dyn Files) -> Result<Vec<ResultFile>, AggregationError> {
+fn aggregate(
+    job: JobId,
+    reader: &dyn Reader,
+    files: &dyn Files,
+) -> Result<Vec<ResultFile>, AggregationError> {
     let plan = reader.plan(job)?.ok_or(AggregationError::NoPlan)?;
     let mut result = Vec::new();
     for (which, aggregate) in plan.aggregate.iter().enumerate() {

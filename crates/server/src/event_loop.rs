@@ -351,7 +351,10 @@ impl EventLoop {
             Ok(loaded) => self.grid = Grid::load(loaded, Arc::clone(keys), *lease_ttl, clock()),
             // Going on with a state that is not the committed one would lose or double work.
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the store can't be read: stopping");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the store can't be read: stopping"
+                );
                 std::process::abort();
             }
         }
@@ -361,7 +364,9 @@ impl EventLoop {
         let now = Instant::now();
         for watcher in std::mem::take(&mut self.watchers) {
             match self.grid.view_job(&watcher.caller, watcher.job) {
-                Ok(view) if view.version <= watcher.after && watcher.until > now => self.watchers.push(watcher),
+                Ok(view) if view.version <= watcher.after && watcher.until > now => {
+                    self.watchers.push(watcher)
+                }
                 answer => drop(watcher.reply.send(answer)),
             }
         }
@@ -375,10 +380,7 @@ fn poll_reply(request: &PollRequest, outcome: PollOutcome) -> PollReply {
 
 /// Whether an operation names blobs, which must then be as durable as it.
 fn refers_to_files(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::AddJob(_) | Op::AddOutcome(_) | Op::AddFailedAttempt(_) | Op::SetResult { .. }
-    )
+    matches!(op, Op::AddJob(_) | Op::AddOutcome(_) | Op::AddFailedAttempt(_) | Op::SetResult { .. })
 }
 
 /// The time, asked for here and nowhere below.

@@ -21,9 +21,18 @@ use zeroize::Zeroizing;
 #[derive(Debug, Error)]
 pub enum KeysError {
     #[error("can't {doing} '{}'", path.display())]
-    File { doing: &'static str, path: PathBuf, #[source] source: std::io::Error },
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("'{}' is not a key of this grid", path.display())]
-    Malformed { path: PathBuf, #[source] source: KeyError },
+    Malformed {
+        path: PathBuf,
+        #[source]
+        source: KeyError,
+    },
     #[error("'{}' must have 32 bytes", path.display())]
     StorageKey { path: PathBuf },
     #[error("the server's certificate can't be made")]
@@ -79,8 +88,7 @@ impl GridKeys {
         &self,
         names: &[String],
     ) -> Result<(Vec<CertificateDer<'static>>, PrivatePkcs8KeyDer<'static>), KeysError> {
-        let ca_pair =
-            KeyPair::from_pkcs8_der_and_sign_algo(&self.ca.pkcs8().into(), &rcgen::PKCS_ED25519)?;
+        let ca_pair = KeyPair::from_pkcs8_der_and_sign_algo(&self.ca.pkcs8().into(), &rcgen::PKCS_ED25519)?;
         let mut ca_params = CertificateParams::default();
         ca_params.distinguished_name.push(DnType::CommonName, "DCGrid CA");
         ca_params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -88,7 +96,8 @@ impl GridKeys {
         let ca_certificate = ca_params.self_signed(&ca_pair)?;
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "DCGrid server");
-        params.subject_alt_names = names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
+        params.subject_alt_names =
+            names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
         let pair = KeyPair::generate()?;
         let certificate = params.signed_by(&pair, &Issuer::from_params(&ca_params, &ca_pair))?;
         let private = PrivatePkcs8KeyDer::from(pair.serialize_der());
@@ -137,7 +146,8 @@ fn alternative_name(name: &str) -> Result<SanType, rcgen::Error> {
 }
 
 fn signing_key(path: &Path) -> Result<SigningKey, KeysError> {
-    let pkcs8 = read_or_make(path, || SigningKey::generate().map(|key| Zeroizing::new(key.pkcs8().to_vec())))?;
+    let pkcs8 =
+        read_or_make(path, || SigningKey::generate().map(|key| Zeroizing::new(key.pkcs8().to_vec())))?;
     SigningKey::from_pkcs8(&pkcs8).map_err(|source| KeysError::Malformed { path: path.to_owned(), source })
 }
 

@@ -48,7 +48,11 @@ pub struct Config {
 #[derive(Debug, Error)]
 pub enum ServerError {
     #[error("can't make the state directory '{}'", path.display())]
-    State { path: PathBuf, #[source] source: std::io::Error },
+    State {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error(transparent)]
     Keys(#[from] keys::KeysError),
     #[error(transparent)]

@@ -24,11 +24,15 @@ pub fn problem(code: ProblemCode, detail: impl Into<String>, fix: &str) -> Probl
 /// What a caller is told of a failure of the file store; the log is told the rest.
 pub fn files_problem(error: &FilesError) -> Problem {
     match error {
-        FilesError::Full { .. } => {
-            problem(ProblemCode::StorageFull, format!("the server's disk is full: {error}"), "free space on the server")
-        }
+        FilesError::Full { .. } => problem(
+            ProblemCode::StorageFull,
+            format!("the server's disk is full: {error}"),
+            "free space on the server",
+        ),
         FilesError::Missing { .. } => problem(ProblemCode::NotFound, error.to_string(), ""),
-        FilesError::HashMismatch { .. } => problem(ProblemCode::HashMismatch, error.to_string(), "send it again"),
+        FilesError::HashMismatch { .. } => {
+            problem(ProblemCode::HashMismatch, error.to_string(), "send it again")
+        }
         FilesError::Offset { .. } => problem(ProblemCode::WrongOffset, error.to_string(), "go on from there"),
         _ => {
             tracing::error!(error = error as &dyn std::error::Error, "the file store failed");

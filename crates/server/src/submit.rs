@@ -39,8 +39,7 @@ pub(crate) fn prepare(
     let document = read_spec(&request)?;
     let spec = Spec::read(&document).map_err(|errors| spec_problem(&errors))?;
     let mut uploaded = Uploaded { files, by_path: &request.files };
-    let resolved =
-        resolve(&spec, &mut uploaded, request.application)
+    let resolved = resolve(&spec, &mut uploaded, request.application)
         .map_err(|errors| spec_problem(&document.locate(errors)))?;
     let plan = resolved.plan;
     check_aggregates(&plan)?;
@@ -151,7 +150,8 @@ struct Uploaded<'a> {
 
 impl Uploaded<'_> {
     fn find(&self, path: &str) -> Result<Content, String> {
-        let content = self.by_path.get(path).ok_or_else(|| format!("'{path}' is not among the files sent"))?;
+        let content =
+            self.by_path.get(path).ok_or_else(|| format!("'{path}' is not among the files sent"))?;
         match self.files.size(&content.hash) {
             Ok(Some(size)) if size == content.size => Ok(*content),
             Ok(Some(size)) => Err(format!("'{path}' has {size} bytes, not {}", content.size)),
@@ -181,7 +181,8 @@ impl SpecFiles for Uploaded<'_> {
     fn split(&mut self, path: &str, format: SplitFormat, rule: SplitRule) -> Result<SplitIndex, String> {
         let content = self.find(path)?;
         let reader = BlobReader { files: self.files, content, at: 0 };
-        index(BufReader::with_capacity(READ_BUFFER, reader), format, rule).map_err(|e| format!("'{path}': {e}"))
+        index(BufReader::with_capacity(READ_BUFFER, reader), format, rule)
+            .map_err(|e| format!("'{path}': {e}"))
     }
 }
 

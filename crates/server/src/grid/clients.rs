@@ -133,7 +133,7 @@ impl Grid {
         }
         let held: Vec<Fence> =
             request.held.iter().filter(|fence| !outcome.settled.contains(fence)).copied().collect();
-        let contact = self.scheduler.contact(now, id, request.seq, &held);
+        let contact = self.scheduler.contact(now, id, request.answered, &held);
         for ended in contact.lost {
             self.attempt_failed(now, ended, Usage::default(), Vec::new());
         }
@@ -156,12 +156,7 @@ impl Grid {
     }
 
     /// Gives a client work, as much as it asks for and is trusted with.
-    pub fn assign(
-        &mut self,
-        now: Timestamp,
-        id: ClientId,
-        request: &PollRequest,
-    ) -> Vec<LeaseMessage> {
+    pub fn assign(&mut self, now: Timestamp, id: ClientId, request: &PollRequest) -> Vec<LeaseMessage> {
         if !matches!(self.nodes.standing(id, now), Standing::Online) {
             return Vec::new();
         }
@@ -186,7 +181,11 @@ impl Grid {
     fn report(&mut self, now: Timestamp, id: ClientId, report: VerifiedReport) {
         let VerifiedReport { fence, failure, outputs, usage } = report;
         let plan = self.scheduler.lease(fence).and_then(|lease| self.plan(lease.subjob.job));
-        let failure = failure.or_else(|| plan.as_deref().and_then(|plan| too_fast(plan, usage)));
+        let index = self.scheduler.lease(fence).map_or(0, |lease| lease.subjob.index);
+        let failure = failure.or_else(|| {
+            let plan = plan.as_deref()?;
+            too_fast(plan, usage).or_else(|| missing_output(plan, index, &outputs))
+        });
         let Some(reason) = failure else {
             if let Some(lease) = self.scheduler.succeed(fence, id) {
                 self.attempt_succeeded(now, &lease, usage, outputs);
@@ -314,6 +313,14 @@ fn too_fast(plan: &Plan, usage: Usage) -> Option<FailureReason> {
     (usage.wall < limit).then_some(FailureReason::RuntimeMin { limit, ran: usage.wall })
 }
 
+/// A success without a file that the job declares is none, whatever the client says.
+fn missing_output(plan: &Plan, index: u64, outputs: &[OutputFile]) -> Option<FailureReason> {
+    let declared = decompose::subjob(plan, index)?.outputs;
+    let absent = |path: &str| outputs.iter().all(|file| file.path != path);
+    let missing = declared.into_iter().find(|output| !output.optional && absent(&output.path))?;
+    Some(FailureReason::OutputMissing { path: missing.path })
+}
+
 fn ended_row(
     lease: &Lease,
     ended: Timestamp,
@@ -336,12 +343,13 @@ fn ended_row(
 
 fn refused(refusal: &Refusal) -> Problem {
     let (code, fix) = match refusal {
-        Refusal::Unknown => (ProblemCode::NotLoggedIn, "join again: `dcgrid client --server URL --token TOKEN`"),
+        Refusal::Unknown => {
+            (ProblemCode::NotLoggedIn, "join again: `dcgrid client --server URL --token TOKEN`")
+        }
         Refusal::Revoked => (ProblemCode::ClientRevoked, "ask the administrator"),
-        Refusal::StaleSequence { .. } => (
-            ProblemCode::StaleSequence,
-            "two clients may share one state directory: give each its own",
-        ),
+        Refusal::StaleSequence { .. } => {
+            (ProblemCode::StaleSequence, "two clients may share one state directory: give each its own")
+        }
     };
     problem(code, refusal.to_string(), fix)
 }

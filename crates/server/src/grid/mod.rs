@@ -121,7 +121,9 @@ impl Grid {
         let state = job.state;
         self.jobs.add(row.id, job);
         self.submitted.insert((row.user.clone(), row.idempotency_key), row.id);
-        let Some(OpenJob { plan, application, secrets, cursor, unfinished, failures }) = row.open else { return };
+        let Some(OpenJob { plan, application, secrets, cursor, unfinished, failures }) = row.open else {
+            return;
+        };
         if state == model::JobState::Aggregating {
             self.to_aggregate.push(row.id);
         } else {

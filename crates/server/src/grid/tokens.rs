@@ -46,7 +46,8 @@ impl Tokens {
 
     /// The token with this secret, if it may be used now.
     fn usable(&mut self, secret_hash: &[u8; 32], now: Timestamp) -> Result<&mut TokenRow, Problem> {
-        let refused = |why: &str, fix: &str| problem(ProblemCode::TokenRefused, format!("this token {why}"), fix);
+        let refused =
+            |why: &str, fix: &str| problem(ProblemCode::TokenRefused, format!("this token {why}"), fix);
         let row = self.by_secret.get(secret_hash).and_then(|id| self.rows.get_mut(id));
         let Some(row) = row else {
             return Err(refused("is not known to this server", "ask its administrator for a token"));

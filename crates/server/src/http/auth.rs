@@ -89,7 +89,8 @@ impl Unverified<'_> {
 
     pub(super) fn client(&self) -> Result<ClientId, Problem> {
         let named = self.text(CLIENT_HEADER).and_then(|text| text.parse().ok());
-        named.ok_or_else(|| problem(ProblemCode::NotLoggedIn, "this request names no client", "join the grid"))
+        named
+            .ok_or_else(|| problem(ProblemCode::NotLoggedIn, "this request names no client", "join the grid"))
     }
 
     fn text(&self, name: &str) -> Option<&str> {

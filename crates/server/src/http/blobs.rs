@@ -99,9 +99,8 @@ pub(super) async fn send_range(app: &App, hash: BlobHash, headers: &HeaderMap) -
     let (bytes, size) = app
         .blocking(move |app| {
             let size = app.files.size(&hash).map_err(|e| files_problem(&e))?;
-            let size = size.ok_or_else(|| {
-                problem(ProblemCode::NotFound, format!("there is no blob {hash}"), "")
-            })?;
+            let size =
+                size.ok_or_else(|| problem(ProblemCode::NotFound, format!("there is no blob {hash}"), ""))?;
             Ok((app.files.read(&hash, offset, len).map_err(|e| files_problem(&e))?, size))
         })
         .await?;
@@ -126,7 +125,14 @@ mod tests {
     #[test]
     fn a_range_is_first_to_last() {
         assert_eq!(parse_range("bytes=0-9"), Some((0, 9)));
-        for bad in ["bytes=9-0", "bytes=-5", "bytes=5-", "items=0-1", "bytes=0-1,3-4", "bytes=0-18446744073709551615"] {
+        for bad in [
+            "bytes=9-0",
+            "bytes=-5",
+            "bytes=5-",
+            "items=0-1",
+            "bytes=0-1,3-4",
+            "bytes=0-18446744073709551615",
+        ] {
             assert_eq!(parse_range(bad), None, "{bad}");
         }
     }

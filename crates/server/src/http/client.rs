@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use model::{BlobHash, ByteSize, FailureReason, OutputFile};
 use protocol::api::{Problem, ProblemCode, UploadReply};
 use protocol::client_link::{
-    MAX_INLINE, MAX_PER_POLL, PollRequest, RegisterReply, RegisterRequest, Report, SIGNATURE_HEADER, reply_text,
+    MAX_INLINE, MAX_PER_POLL, PollRequest, RegisterReply, RegisterRequest, Report, SIGNATURE_HEADER,
+    reply_text,
 };
 use protocol::token::decode_secret;
 
@@ -73,7 +74,8 @@ pub(super) async fn poll(
     let hash = BlobHash(*blake3::hash(&body).as_bytes());
     let signature = app.keys.grid().sign(&reply_text(&signed.signature, 200, &hash));
     let signature = STANDARD.encode(&signature.0);
-    let headers = [(header::CONTENT_TYPE.as_str(), "application/json"), (SIGNATURE_HEADER, signature.as_str())];
+    let headers =
+        [(header::CONTENT_TYPE.as_str(), "application/json"), (SIGNATURE_HEADER, signature.as_str())];
     Ok((StatusCode::OK, headers, body).into_response())
 }
 
@@ -106,7 +108,8 @@ pub(super) async fn upload(
     };
     let limit = app.handle.call(move |grid, _| grid.upload_limit(client, fence)).await?;
     if query.total > limit {
-        let detail = format!("{} is over the job's output limit of {}", ByteSize(query.total), ByteSize(limit));
+        let detail =
+            format!("{} is over the job's output limit of {}", ByteSize(query.total), ByteSize(limit));
         return Err(problem(ProblemCode::TooLarge, detail, "report an output limit instead").into());
     }
     Ok(Json(store_part(&app, hash, query, body).await?))

@@ -10,8 +10,8 @@ use axum::response::Response;
 use job_manager::decompose::coordinates;
 use model::{BlobHash, FailureReason, JobId};
 use protocol::api::{
-    AttemptView, FailureGroup, JobDetails, JobView, Problem, ProblemCode, ResultList, SubjobPage, SubjobState,
-    SubjobView, SubmitReply, SubmitRequest,
+    AttemptView, FailureGroup, JobDetails, JobView, Problem, ProblemCode, ResultList, SubjobPage,
+    SubjobState, SubjobView, SubmitReply, SubmitRequest,
 };
 use serde::Deserialize;
 
@@ -47,10 +47,7 @@ pub(super) async fn submit(
     Ok(Json(app.handle.call(move |grid, now| grid.submit(now, submission)).await?))
 }
 
-pub(super) async fn list(
-    State(app): State<App>,
-    User(caller): User,
-) -> Result<Json<Vec<JobView>>, Refused> {
+pub(super) async fn list(State(app): State<App>, User(caller): User) -> Result<Json<Vec<JobView>>, Refused> {
     Ok(Json(app.handle.call(move |grid, _| Ok(grid.list_jobs(&caller, MAX_LIST))).await?))
 }
 
@@ -124,13 +121,16 @@ pub(super) async fn subjobs(
         .await?;
     let hosts = host_names(&app, &failed).await?.into_iter().chain(host_names(&app, &outcomes).await?);
     let hosts: BTreeMap<_, _> = hosts.collect();
-    let page_end = |rows: &[EndedRow]| {
-        (rows.len() as u32 == PAGE).then(|| rows.last().map_or(from, |row| row.index))
-    };
+    let page_end =
+        |rows: &[EndedRow]| (rows.len() as u32 == PAGE).then(|| rows.last().map_or(from, |row| row.index));
     // A page ends where the shorter of the two lists may be incomplete.
     let end = [page_end(&outcomes), page_end(&failed)].into_iter().flatten().min();
     let mut pages: BTreeMap<u64, SubjobView> = BTreeMap::new();
-    let ended = outcomes.iter().filter(|_| !query.failed).chain(&failed).chain(outcomes.iter().filter(|o| query.failed && o.failure.is_some()));
+    let ended = outcomes
+        .iter()
+        .filter(|_| !query.failed)
+        .chain(&failed)
+        .chain(outcomes.iter().filter(|o| query.failed && o.failure.is_some()));
     for row in ended.filter(|row| end.is_none_or(|end| row.index <= end)) {
         let view = pages.entry(row.index).or_insert_with(|| SubjobView {
             subjob: row.index,
@@ -218,9 +218,7 @@ type HostNames = BTreeMap<model::ClientId, String>;
 
 async fn host_names(app: &App, rows: &[EndedRow]) -> Result<HostNames, Problem> {
     let clients: std::collections::BTreeSet<_> = rows.iter().map(|row| row.client).collect();
-    app.handle
-        .call(move |grid, _| Ok(clients.into_iter().map(|id| (id, grid.host_name(id))).collect()))
-        .await
+    app.handle.call(move |grid, _| Ok(clients.into_iter().map(|id| (id, grid.host_name(id))).collect())).await
 }
 
 fn attempt_view(row: &EndedRow, hosts: &HostNames) -> AttemptView {

@@ -26,7 +26,11 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug, Error)]
 pub enum ListenError {
     #[error("can't listen on {address}")]
-    Bind { address: String, #[source] source: io::Error },
+    Bind {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("the server's certificate can't be used")]
     Certificate(#[from] rustls::Error),
 }

@@ -261,9 +261,7 @@ fn add_job(transaction: &Transaction<'_>, job: &NewJobRow) -> rusqlite::Result<(
 fn add_ended(transaction: &Transaction<'_>, insert: &'static str, row: &EndedRow) -> rusqlite::Result<()> {
     let outputs = postcard::to_allocvec(&row.outputs).expect("outputs are plain values");
     transaction
-        .prepare_cached(&format!(
-            "{insert} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
-        ))?
+        .prepare_cached(&format!("{insert} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"))?
         .execute(params![
             int(row.job.0),
             int(row.index),

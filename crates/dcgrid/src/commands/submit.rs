@@ -1,0 +1,292 @@
+//! `dcgrid submit`: check, wrap, upload, submit.
+
+use std::collections::BTreeMap;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use link::UserLink;
+use model::plan::{Content, Plan};
+use model::{BlobHash, ByteSize};
+use protocol::api::{SubmitReply, SubmitRequest};
+use protocol::spec::{Document, SecretSource, Spec, SpecFiles, glob_matches, resolve};
+use protocol::split::{READ_BUFFER, SplitFormat, SplitIndex, SplitRule, index};
+use serde::Serialize;
+
+use crate::args::{LoginArgs, SubmitArgs};
+use crate::commands::wait::wait;
+use crate::exit::{Exit, fault};
+use crate::output;
+use crate::settings::connect;
+
+/// A job spec's text, and how it is to be read.
+#[derive(Debug)]
+pub struct SpecText {
+    pub text: String,
+    pub is_json: bool,
+    /// For messages.
+    pub name: String,
+    /// Where the paths in it begin.
+    pub base: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    name: &'a str,
+    subjobs: u64,
+    application_files: usize,
+    application_bytes: u64,
+    input_files: usize,
+    input_bytes: u64,
+}
+
+pub async fn run(args: SubmitArgs, login: &LoginArgs, json: bool) -> anyhow::Result<Exit> {
+    let spec = SpecText::read(&args.spec)?;
+    let ready = prepare(spec)?;
+    if args.check {
+        ready.describe(json);
+        return Ok(Exit::Success);
+    }
+    let mut link = connect(login)?;
+    let reply = ready.submit(&mut link, json).await?;
+    if !args.wait {
+        if json {
+            output::json(&reply);
+        } else {
+            output::line(&reply.job.to_string());
+            output::note(&format!(
+                "job {} '{}' with {} subjobs; follow it with `dcgrid show {}`",
+                reply.job, ready.plan.name, reply.subjobs, reply.job
+            ));
+        }
+        return Ok(Exit::Success);
+    }
+    let ended = wait(&mut link, reply.job, args.timeout, json).await?;
+    ended.report(&mut link, json).await
+}
+
+impl SpecText {
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let bytes = std::fs::read(path).map_err(|error| {
+            fault(Exit::Usage, format!("can't read the job spec '{}': {error}", path.display()), "")
+        })?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            fault(Exit::Usage, format!("the job spec '{}' is not UTF-8 text", path.display()), "")
+        })?;
+        let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let base = std::path::absolute(path).context("can't tell the current directory")?;
+        let base = base.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+        Ok(SpecText { text, is_json, name: path.display().to_string(), base })
+    }
+
+    fn document(&self) -> Result<Document, protocol::spec::SpecErrors> {
+        if self.is_json { Document::json(&self.name, &self.text) } else { Document::toml(&self.name, &self.text) }
+    }
+}
+
+/// A job that was checked here and can be submitted.
+#[derive(Debug)]
+pub struct ReadyJob {
+    spec: SpecText,
+    pub plan: Plan,
+    subjobs: u64,
+    files: BTreeMap<String, Content>,
+    secrets: BTreeMap<String, String>,
+    manifest: Vec<u8>,
+    manifest_hash: BlobHash,
+    /// Everything that may have to be uploaded: the application's files and the inputs.
+    sources: BTreeMap<BlobHash, PathBuf>,
+    application_files: usize,
+    application_bytes: u64,
+}
+
+/// Checks a job spec as far as it can be checked without the server, and wraps its program.
+pub fn prepare(text: SpecText) -> anyhow::Result<ReadyJob> {
+    let document = text.document()?;
+    let spec = Spec::read(&document)?;
+    let program = spec.app.program.clone().unwrap_or_else(|| spec.command[0].clone());
+    let wrapped = wrap::wrap(&wrap::Request {
+        program,
+        include: spec.app.include.clone(),
+        base_dir: text.base.clone(),
+        search_path: std::env::var_os("PATH").unwrap_or_default(),
+    })?;
+    for warning in &wrapped.report.warnings {
+        tracing::warn!("{warning}");
+    }
+    let manifest = wrapped.manifest.encode();
+    let manifest_hash = BlobHash(*blake3::hash(&manifest).as_bytes());
+    let mut files = LocalFiles { base: text.base.clone(), found: BTreeMap::new() };
+    let resolved = resolve(&spec, &mut files, manifest_hash).map_err(|errors| document.locate(errors))?;
+    let subjobs = resolved.plan.subjobs().unwrap_or(0);
+    let mut sources = wrapped.sources;
+    for (path, content) in &files.found {
+        sources.insert(content.hash, text.base.join(path));
+    }
+    let secrets = read_secrets(&spec, &text.base)?;
+    let sizes = wrapped.manifest.blobs();
+    Ok(ReadyJob {
+        plan: resolved.plan,
+        subjobs,
+        files: files.found,
+        secrets,
+        manifest,
+        manifest_hash,
+        sources,
+        application_files: wrapped.manifest.entries.len(),
+        application_bytes: sizes.values().sum(),
+        spec: text,
+    })
+}
+
+impl ReadyJob {
+    fn describe(&self, json: bool) {
+        let input_bytes = self.files.values().map(|content| content.size).sum();
+        let checked = Checked {
+            name: &self.plan.name,
+            subjobs: self.subjobs,
+            application_files: self.application_files,
+            application_bytes: self.application_bytes,
+            input_files: self.files.len(),
+            input_bytes,
+        };
+        if json {
+            output::json(&checked);
+            return;
+        }
+        output::line(&format!("{}  ok", self.spec.name));
+        output::line(&format!("  subjobs      {}", checked.subjobs));
+        let application = ByteSize(checked.application_bytes);
+        output::line(&format!("  application  {} files, {application}", checked.application_files));
+        output::line(&format!("  inputs       {} files, {}", checked.input_files, ByteSize(input_bytes)));
+    }
+
+    /// Uploads what the server lacks, and submits.
+    pub async fn submit(&self, link: &mut UserLink, quiet: bool) -> anyhow::Result<SubmitReply> {
+        let mut blobs: Vec<BlobHash> = self.sources.keys().copied().collect();
+        blobs.push(self.manifest_hash);
+        let missing = link.missing(&blobs).await?;
+        if missing.len() > 1 && !quiet {
+            output::note(&format!("uploading {} files", missing.len()));
+        }
+        for (hash, offset) in missing {
+            if hash == self.manifest_hash {
+                link.upload_bytes(&hash, &self.manifest).await?;
+            } else {
+                let path = &self.sources[&hash];
+                let sent = link.upload_file(&hash, path, offset, |_| {}).await;
+                sent.with_context(|| format!("uploading '{}'", path.display()))?;
+            }
+        }
+        let request = SubmitRequest {
+            spec: if self.spec.is_json { Some(serde_json::value::RawValue::from_string(self.spec.text.clone())?) } else { None },
+            spec_toml: (!self.spec.is_json).then(|| self.spec.text.clone()),
+            files: self.files.clone(),
+            application: self.manifest_hash,
+            secrets: self.secrets.clone(),
+            idempotency_key: idempotency_key()?,
+        };
+        Ok(link.post("/v1/jobs", &request).await?)
+    }
+}
+
+/// Drawn anew for each submission; the connection repeats a broken request under the same key.
+fn idempotency_key() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| fault(Exit::Internal, error.to_string(), ""))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn read_secrets(spec: &Spec, base: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let read = |(name, source): (&String, &SecretSource)| {
+        let value = match source {
+            SecretSource::Env(variable) => std::env::var(variable).map_err(|_| {
+                let message = format!("the secret {name} needs the environment variable {variable}");
+                fault(Exit::Usage, message, format!("export {variable}=..."))
+            })?,
+            SecretSource::File(path) => std::fs::read_to_string(base.join(path)).map_err(|error| {
+                fault(Exit::Usage, format!("the secret {name} can't be read from '{path}': {error}"), "")
+            })?,
+        };
+        Ok((name.clone(), value.trim_end_matches('\n').to_owned()))
+    };
+    spec.secrets.iter().map(read).collect()
+}
+
+/// The files that a spec names, on this machine. What was looked at is what must be uploaded.
+struct LocalFiles {
+    base: PathBuf,
+    found: BTreeMap<String, Content>,
+}
+
+impl LocalFiles {
+    fn add(&mut self, path: &str) -> Result<Content, String> {
+        if let Some(content) = self.found.get(path) {
+            return Ok(*content);
+        }
+        let full = self.base.join(path);
+        let failed = |error: std::io::Error| format!("can't read '{}': {error}", full.display());
+        let mut file = std::fs::File::open(&full).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(format!("'{}' is not a regular file", full.display()));
+        }
+        let mut hasher = blake3::Hasher::new();
+        let size = std::io::copy(&mut file, &mut hasher).map_err(failed)?;
+        let content = Content { hash: BlobHash(*hasher.finalize().as_bytes()), size };
+        self.found.insert(path.to_owned(), content);
+        Ok(content)
+    }
+
+    /// Files below the directory that a pattern begins with.
+    fn candidates(&self, pattern: &str) -> Vec<String> {
+        let fixed = pattern.find(['*', '?', '[', '{']).unwrap_or(pattern.len());
+        let directory = pattern[..fixed].rfind('/').map_or("", |end| &pattern[..=end]);
+        let depth = pattern[directory.len()..].matches('/').count();
+        let mut found = Vec::new();
+        let deep = pattern.contains("**");
+        self.walk(directory, if deep { MAX_DEPTH } else { depth }, &mut found);
+        found
+    }
+
+    fn walk(&self, directory: &str, depth: usize, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(self.base.join(directory)).into_iter().flatten().flatten() {
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+            let path = format!("{directory}{name}");
+            match std::fs::metadata(entry.path()) {
+                Ok(metadata) if metadata.is_dir() && depth > 0 => self.walk(&format!("{path}/"), depth - 1, found),
+                Ok(metadata) if metadata.is_file() => found.push(path),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Deepest directory that `**` looks into.
+const MAX_DEPTH: usize = 16;
+
+impl SpecFiles for LocalFiles {
+    fn glob(&mut self, pattern: &str) -> Result<Vec<String>, String> {
+        let candidates = self.candidates(pattern);
+        glob_matches(pattern, candidates.iter().map(String::as_str))
+    }
+
+    fn read(&mut self, path: &str, limit: usize) -> Result<Vec<u8>, String> {
+        let content = self.add(path)?;
+        if content.size > limit as u64 {
+            return Err(format!("'{path}' has {} bytes, more than {limit}", content.size));
+        }
+        std::fs::read(self.base.join(path)).map_err(|error| format!("can't read '{path}': {error}"))
+    }
+
+    fn content(&mut self, path: &str) -> Result<Content, String> {
+        self.add(path)
+    }
+
+    fn split(&mut self, path: &str, format: SplitFormat, rule: SplitRule) -> Result<SplitIndex, String> {
+        self.add(path)?;
+        let full = self.base.join(path);
+        let file = std::fs::File::open(&full).map_err(|error| format!("can't read '{path}': {error}"))?;
+        index(BufReader::with_capacity(READ_BUFFER, file), format, rule).map_err(|e| format!("'{path}': {e}"))
+    }
+}

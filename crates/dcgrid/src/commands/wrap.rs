@@ -1,0 +1,88 @@
+//! `dcgrid wrap`: what a program needs, without submitting anything.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use anyhow::Context as _;
+use model::{BlobHash, ByteSize};
+use protocol::manifest::Entry;
+use serde::Serialize;
+
+use crate::args::WrapArgs;
+use crate::exit::{Exit, fault};
+use crate::output;
+
+#[derive(Serialize)]
+struct Wrapped<'a> {
+    program: &'a str,
+    manifest_hash: BlobHash,
+    files: usize,
+    bytes: u64,
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<&'a protocol::manifest::Manifest>,
+}
+
+pub fn run(args: &WrapArgs, json: bool) -> anyhow::Result<Exit> {
+    let request = wrap::Request {
+        program: args.program.clone(),
+        include: args.include.clone(),
+        base_dir: std::env::current_dir().context("can't tell the current directory")?,
+        search_path: std::env::var_os("PATH").unwrap_or_default(),
+    };
+    let wrapped = wrap::wrap(&request)?;
+    if let Some(directory) = &args.unpack {
+        unpack(&wrapped, directory)?;
+    }
+    let manifest = &wrapped.manifest;
+    let summary = Wrapped {
+        program: &manifest.program,
+        manifest_hash: BlobHash(*blake3::hash(&manifest.encode()).as_bytes()),
+        files: manifest.entries.len(),
+        bytes: manifest.blobs().values().sum(),
+        warnings: wrapped.report.warnings.iter().map(ToString::to_string).collect(),
+        manifest: args.files.then_some(manifest),
+    };
+    if json {
+        output::json(&summary);
+        return Ok(Exit::Success);
+    }
+    output::line(&format!("{}  {} files, {}", summary.program, summary.files, ByteSize(summary.bytes)));
+    output::line(&format!("  manifest  {}", summary.manifest_hash));
+    if args.files {
+        for (path, entry) in &manifest.entries {
+            output::line(&match entry {
+                Entry::File { size, .. } => format!("  {path}  {}", ByteSize(*size)),
+                Entry::Symlink { target } => format!("  {path} -> {target}"),
+                Entry::Directory => format!("  {path}/"),
+            });
+        }
+    }
+    for warning in &summary.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    Ok(Exit::Success)
+}
+
+/// Lays the application out as a client does.
+fn unpack(wrapped: &wrap::Wrapped, directory: &Path) -> anyhow::Result<()> {
+    if directory.exists() {
+        let message = format!("'{}' is there already", directory.display());
+        return Err(fault(Exit::Usage, message, "name a directory that does not exist"));
+    }
+    for (path, entry) in &wrapped.manifest.entries {
+        let target = directory.join(path.trim_start_matches('/'));
+        let context = || format!("can't write '{}'", target.display());
+        std::fs::create_dir_all(target.parent().unwrap_or(directory)).with_context(context)?;
+        match entry {
+            Entry::Directory => std::fs::create_dir_all(&target).with_context(context)?,
+            Entry::Symlink { target: to } => symlink(to, &target).with_context(context)?,
+            Entry::File { hash, executable, .. } => {
+                std::fs::copy(&wrapped.sources[hash], &target).with_context(context)?;
+                let mode = if *executable { 0o555 } else { 0o444 };
+                std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode)).with_context(context)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! The application tree: the root directory that a subjob sees, made from its manifest and nothing else.
+//!
+//! A tree is made once per application and then shared, read-only, by all subjobs that run it. It appears under
+//! its name only when it is complete, and it is made of copies, so that evicting a blob can't hollow it out.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use link::ClientLink;
+use link::keys::verify;
+use model::BlobHash;
+use protocol::client_link::{Lease, manifest_text};
+use protocol::manifest::{Entry, Manifest, ManifestError};
+use thiserror::Error;
+use tokio::sync::Mutex;
+
+use crate::ControllerError;
+use crate::cache::{Cache, CacheError, touch};
+use crate::identity::make_directory;
+
+/// Largest manifest that is read.
+const MAX_MANIFEST: u64 = 64 << 20;
+
+/// Application trees kept; the least recently used of those that nobody uses go.
+const MAX_TREES: usize = 16;
+
+#[derive(Debug, Error)]
+pub(crate) enum ApplicationError {
+    #[error("the manifest {manifest} is not signed by the grid")]
+    Signature { manifest: BlobHash },
+    #[error("{0}")]
+    Manifest(#[from] ManifestError),
+    #[error("a manifest of {size} bytes, at most {MAX_MANIFEST}")]
+    TooLarge { size: u64 },
+    #[error("{0}")]
+    Cache(#[from] CacheError),
+    #[error("the client's disk failed at '{}': {source}", path.display())]
+    Disk {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("'{path}' of the application was changed on this client's disk")]
+    Tampered { path: String },
+}
+
+#[derive(Debug)]
+pub(crate) struct Applications {
+    directory: PathBuf,
+    grid_key: BlobHash,
+    /// One tree is made at a time; whoever wants the same one waits and finds it.
+    making: Mutex<HashSet<BlobHash>>,
+}
+
+/// A tree that is ready.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    pub(crate) root: PathBuf,
+    pub(crate) program: String,
+}
+
+impl Applications {
+    pub(crate) fn open(directory: PathBuf, grid_key: BlobHash) -> Result<Self, ControllerError> {
+        // The subjob's own user must be able to pass through, and to see nothing else on the way.
+        make_directory(&directory, 0o711)?;
+        Ok(Applications { directory, grid_key, making: Mutex::new(HashSet::new()) })
+    }
+
+    /// The tree of a lease's application, made if it is not there.
+    pub(crate) async fn tree(
+        &self,
+        link: &mut ClientLink,
+        cache: &Cache,
+        lease: &Lease,
+    ) -> Result<Tree, ApplicationError> {
+        let manifest_hash = lease.application;
+        if !verify(&self.grid_key, &manifest_text(&manifest_hash), &lease.application_signature) {
+            return Err(ApplicationError::Signature { manifest: manifest_hash });
+        }
+        if lease.application_size > MAX_MANIFEST {
+            return Err(ApplicationError::TooLarge { size: lease.application_size });
+        }
+        let mut verified = self.making.lock().await;
+        let manifest_path = cache.fetch(link, &manifest_hash, lease.application_size).await?;
+        let bytes = fs::read(&manifest_path).map_err(disk(&manifest_path))?;
+        if blake3::hash(&bytes).as_bytes() != &manifest_hash.0 {
+            // Changed on the disk: what is fetched anew will be right.
+            let _ = fs::remove_file(&manifest_path);
+            return Err(ApplicationError::Tampered { path: "the manifest".to_owned() });
+        }
+        let manifest = Manifest::decode(&bytes)?;
+        let root = self.directory.join(manifest_hash.to_string());
+        if root.is_dir() && !verified.contains(&manifest_hash) {
+            // Made by an earlier run of this client: trusted only after a look at every byte.
+            let (checked, tree) = (manifest.clone(), root.clone());
+            let intact = tokio::task::spawn_blocking(move || check_tree(&checked, &tree)).await;
+            if !matches!(intact, Ok(Ok(()))) {
+                remove_tree(&root).map_err(disk(&root))?;
+            }
+        }
+        if !root.is_dir() {
+            for (hash, size) in manifest.blobs() {
+                cache.fetch(link, &hash, size).await?;
+            }
+            self.make(&manifest, &root, cache).await?;
+            self.evict(&root);
+        }
+        verified.insert(manifest_hash);
+        touch_directory(&root);
+        Ok(Tree { root, program: manifest.program })
+    }
+
+    async fn make(&self, manifest: &Manifest, root: &Path, cache: &Cache) -> Result<(), ApplicationError> {
+        let fresh = root.with_extension("new");
+        let plan: Vec<(String, Entry, PathBuf)> = manifest
+            .entries
+            .iter()
+            .map(|(path, entry)| {
+                let source = match entry {
+                    Entry::File { hash, .. } => cache.path(hash),
+                    Entry::Symlink { .. } | Entry::Directory => PathBuf::new(),
+                };
+                (path.clone(), entry.clone(), source)
+            })
+            .collect();
+        let building = fresh.clone();
+        let built = tokio::task::spawn_blocking(move || build(&building, &plan)).await;
+        built.expect("building a tree does not panic")?;
+        fs::rename(&fresh, root).map_err(disk(root))
+    }
+
+    /// Removes the trees that were used longest ago, down to the limit. A tree that a subjob still sees stays
+    /// visible to it: it is mounted there.
+    fn evict(&self, keep: &Path) {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let mut trees: Vec<_> = entries
+            .filter(|entry| entry.path() != keep)
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        trees.sort();
+        let surplus = (trees.len() + 1).saturating_sub(MAX_TREES);
+        for (_, tree) in trees.into_iter().take(surplus) {
+            if let Err(error) = remove_tree(&tree) {
+                tracing::warn!(%error, tree = %tree.display(), "can't remove an old application");
+            }
+        }
+    }
+}
+
+fn disk(path: &Path) -> impl Fn(io::Error) -> ApplicationError {
+    let path = path.to_owned();
+    move |source| ApplicationError::Disk { path: path.clone(), source }
+}
+
+fn build(root: &Path, plan: &[(String, Entry, PathBuf)]) -> Result<(), ApplicationError> {
+    if root.exists() {
+        remove_tree(root).map_err(disk(root))?;
+    }
+    fs::create_dir_all(root).map_err(disk(root))?;
+    for (path, entry, source) in plan {
+        let target = root.join(path.trim_start_matches('/'));
+        let parent = target.parent().unwrap_or(root);
+        fs::create_dir_all(parent).map_err(disk(parent))?;
+        match entry {
+            Entry::Directory => fs::create_dir_all(&target).map_err(disk(&target))?,
+            Entry::Symlink { target: to } => symlink(to, &target).map_err(disk(&target))?,
+            Entry::File { executable, .. } => {
+                fs::copy(source, &target).map_err(disk(&target))?;
+                let mode = if *executable { 0o555 } else { 0o444 };
+                fs::set_permissions(&target, fs::Permissions::from_mode(mode)).map_err(disk(&target))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a tree still is what its manifest says.
+fn check_tree(manifest: &Manifest, root: &Path) -> Result<(), ApplicationError> {
+    for (path, entry) in &manifest.entries {
+        let target = root.join(path.trim_start_matches('/'));
+        let tampered = || ApplicationError::Tampered { path: path.clone() };
+        let found = fs::symlink_metadata(&target).map_err(|_| tampered())?;
+        let intact = match entry {
+            Entry::Directory => found.is_dir(),
+            Entry::Symlink { target: to } => fs::read_link(&target).is_ok_and(|link| link == Path::new(to)),
+            Entry::File { hash, size, executable } => {
+                let mode = if *executable { 0o555 } else { 0o444 };
+                found.is_file()
+                    && found.len() == *size
+                    && found.permissions().mode() & 0o7777 == mode
+                    && hash_file(&target).map_err(disk(&target))? == *hash
+            }
+        };
+        if !intact {
+            tracing::warn!(path, tree = %root.display(), "an application's file was changed on this disk");
+            return Err(tampered());
+        }
+    }
+    Ok(())
+}
+
+/// The BLAKE3 hash of a file, read in constant memory.
+pub(crate) fn hash_file(path: &Path) -> io::Result<BlobHash> {
+    let mut file = File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(BlobHash(*hasher.finalize().as_bytes())),
+            read => hasher.update(&buffer[..read]),
+        };
+    }
+}
+
+fn remove_tree(root: &Path) -> io::Result<()> {
+    fs::remove_dir_all(root)
+}
+
+fn touch_directory(root: &Path) {
+    touch(root);
+    if let Ok(directory) = File::open(root) {
+        // Only the order of eviction depends on it.
+        let _ = directory.set_modified(std::time::SystemTime::now());
+    }
+}

@@ -1,0 +1,150 @@
+//! The client's cache of blobs: verified as they arrive, shared by attempts, bounded, the oldest go first.
+//!
+//! A blob is a file named by its hash. It appears under that name only when its bytes have that hash; a download
+//! that was broken off goes on where it stopped.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use link::{ClientLink, LinkError};
+use model::{BlobHash, ByteSize};
+use protocol::api::MAX_PART;
+use thiserror::Error;
+
+use crate::ControllerError;
+use crate::identity::make_directory;
+
+#[derive(Debug, Error)]
+pub(crate) enum CacheError {
+    #[error("the client's disk failed at '{}': {source}", path.display())]
+    Disk {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0}")]
+    Link(#[from] LinkError),
+    #[error("blob {hash} has {found} bytes, not {expected}")]
+    Size { hash: BlobHash, expected: u64, found: u64 },
+}
+
+#[derive(Debug)]
+pub(crate) struct Cache {
+    directory: PathBuf,
+    limit: ByteSize,
+}
+
+impl Cache {
+    pub(crate) fn open(directory: PathBuf, limit: ByteSize) -> Result<Self, ControllerError> {
+        make_directory(&directory, 0o700)?;
+        Ok(Cache { directory, limit })
+    }
+
+    /// Where a blob lies once it has been fetched.
+    pub(crate) fn path(&self, hash: &BlobHash) -> PathBuf {
+        self.directory.join(hash.to_string())
+    }
+
+    /// Makes sure that a blob is here, whole and verified.
+    pub(crate) async fn fetch(
+        &self,
+        link: &mut ClientLink,
+        hash: &BlobHash,
+        size: u64,
+    ) -> Result<PathBuf, CacheError> {
+        let path = self.path(hash);
+        if let Ok(found) = fs::metadata(&path) {
+            if found.len() == size {
+                touch(&path);
+                return Ok(path);
+            }
+        }
+        let partial = path.with_extension("part");
+        let disk = |source| CacheError::Disk { path: partial.clone(), source };
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&partial);
+        let file = file.as_mut().map_err(|e| disk(io::Error::from(e.kind())))?;
+        let mut hasher = blake3::Hasher::new();
+        let mut done = io::copy(&mut (&mut *file).take(size), &mut hasher).map_err(disk)?;
+        file.seek(SeekFrom::Start(done)).map_err(disk)?;
+        while done < size {
+            let part = link.get_blob(hash, done, (size - done).min(MAX_PART as u64)).await?;
+            if part.is_empty() || done + part.len() as u64 > size {
+                remove(&partial);
+                return Err(CacheError::Size {
+                    hash: *hash,
+                    expected: size,
+                    found: done + part.len() as u64,
+                });
+            }
+            file.write_all(&part).map_err(disk)?;
+            hasher.update(&part);
+            done += part.len() as u64;
+        }
+        if hasher.finalize().as_bytes() != &hash.0 {
+            remove(&partial);
+            return Err(LinkError::WrongHash { hash: *hash }.into());
+        }
+        file.set_len(size).map_err(disk)?;
+        fs::rename(&partial, &path).map_err(disk)?;
+        Ok(path)
+    }
+
+    /// Removes what was used longest ago until the cache is within its limit.
+    pub(crate) fn evict(&self) {
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            if let Ok(metadata) = entry.metadata() {
+                let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                entries.push((used, metadata.len(), entry.path()));
+            }
+        }
+        let mut total: u64 = entries.iter().map(|(_, size, _)| size).sum();
+        entries.sort();
+        for (_, size, path) in entries {
+            if total <= self.limit.0 {
+                return;
+            }
+            remove(&path);
+            total -= size;
+        }
+    }
+}
+
+/// Marks a file as used now, for eviction; if that fails it only goes a little earlier.
+pub(crate) fn touch(path: &Path) {
+    if let Ok(file) = File::options().write(true).open(path) {
+        let _ = file.set_modified(SystemTime::now());
+    }
+}
+
+/// Removes a file that may be gone already; one that can't be removed is tried again at the next eviction.
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::debug!(%error, path = %path.display(), "can't remove a cached file");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let cache = Cache::open(directory.path().to_owned(), ByteSize(250)).expect("opens");
+        for (name, age) in [("old", 300), ("older", 400), ("new", 100)] {
+            let path = directory.path().join(name);
+            fs::write(&path, [0; 100]).expect("writes");
+            let file = File::options().write(true).open(&path).expect("there");
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("dated");
+        }
+        cache.evict();
+        assert!(!directory.path().join("older").exists());
+        assert!(directory.path().join("old").exists() && directory.path().join("new").exists());
+    }
+}

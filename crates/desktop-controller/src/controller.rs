@@ -1,0 +1,454 @@
+//! The controller's main loop: polls, attempts, reports.
+//!
+//! ```text
+//!             ┌── poll (held by the server while there is nothing to say) ──┐
+//!   leases ◄──┤                                                             │◄── reports of attempts
+//!   cancels ◄─┘   a second one is sent at once when there is a report; the  ┘    that have ended
+//!                 server then answers the first
+//! ```
+//! An attempt's report is kept and sent again until the server has settled it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use link::client::ClientKeys;
+use link::http::Address;
+use link::trust::Trust;
+use link::{ClientLink, LinkError};
+use model::{BlobHash, ByteSize, Capacity, Fence, Resources};
+use protocol::api::ProblemCode;
+use protocol::client_link::{Lease, MAX_PER_POLL, PollReply, PollRequest, Report};
+use protocol::token::{Token, TokenKind};
+use sandbox::Launcher;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::ControllerError;
+use crate::application::Applications;
+use crate::attempt::{self, Order, Shared, describe};
+use crate::cache::Cache;
+use crate::identity::{Membership, client_keys, lock, make_directory, membership, save_membership};
+use crate::inventory::{available_memory, free_disk, inventory, total_memory};
+
+/// How long the server may hold a poll; also the rhythm of heartbeats.
+const POLL_WAIT: Duration = Duration::from_secs(25);
+
+/// How long a client that stops waits for its last report to be taken.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Share of the machine's memory that subjobs may have together, in percent.
+const MEMORY_SHARE: u64 = 80;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Everything the client keeps is below this directory.
+    pub state: PathBuf,
+    /// The server to join; not needed once joined.
+    pub server: Option<String>,
+    /// A join token; not needed once joined.
+    pub token: Option<String>,
+    /// PEM file of the roots to trust where a proxy opens TLS.
+    pub ca_bundle: Option<PathBuf>,
+    /// Processors to use at most.
+    pub cpus: u32,
+    /// Memory to use at most; by default most of the machine's.
+    pub memory: Option<ByteSize>,
+    /// Free space that is never used on the state directory's disk.
+    pub disk_floor: ByteSize,
+    /// Most bytes in the cache of applications and inputs.
+    pub cache_limit: ByteSize,
+}
+
+/// A client that has joined and is ready to run.
+#[derive(Debug)]
+pub struct Controller {
+    config: Config,
+    membership: Membership,
+    shared: Arc<Shared>,
+    memory: ByteSize,
+    /// Keeps the state directory ours.
+    _lock: std::fs::File,
+}
+
+impl Controller {
+    /// Opens the client's state, clears away what an earlier run left, and joins the grid if it hasn't yet.
+    ///
+    /// # Errors
+    /// The state is in use or damaged, or the server or the token refuse.
+    pub async fn open(config: Config) -> Result<Self, ControllerError> {
+        let state_lock = lock(&config.state)?;
+        // Subjobs have users of their own, who must reach their trees and nothing else.
+        set_mode(&config.state, 0o711)?;
+        let keys = Arc::new(client_keys(&config.state)?);
+        let tag: String = keys.id().short();
+        sandbox::remove_leftovers(&tag)?;
+        let attempts = config.state.join("attempts");
+        clear_directory(&attempts)?;
+        make_directory(&attempts, 0o711)?;
+        let memory = config.memory.unwrap_or(ByteSize(total_memory().0 / 100 * MEMORY_SHARE));
+        let membership = match (membership(&config.state)?, &config.token) {
+            (Some(known), None) => rejoin(&config, known),
+            (known, Some(token)) => join(&config, token, known, &keys, memory).await?,
+            (None, None) => return Err(ControllerError::NotJoined),
+        };
+        let shared = Shared {
+            cache: Cache::open(config.state.join("cache"), config.cache_limit)?,
+            applications: Applications::open(config.state.join("applications"), membership.grid_key)?,
+            attempts,
+            launcher: Launcher::new(tag),
+            keys,
+        };
+        Ok(Controller { config, membership, shared: Arc::new(shared), memory, _lock: state_lock })
+    }
+
+    /// Works until `stop` says so. A server that can't be reached is tried again for ever.
+    ///
+    /// # Errors
+    /// The server refuses this client for good: its key is unknown or revoked.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), ControllerError> {
+        let address = Address::parse(&self.membership.server)?;
+        let trust = self.membership.trust();
+        // Newer than any number of an earlier run, without keeping a counter on the disk.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let seq = u64::try_from(since.as_micros()).unwrap_or(u64::MAX / 2);
+        let mut work = Work {
+            controller: &self,
+            address,
+            trust,
+            idle_links: Vec::new(),
+            seq,
+            answered: seq,
+            polls: JoinSet::new(),
+            attempts: JoinSet::new(),
+            orders: HashMap::new(),
+            unsettled: BTreeMap::new(),
+            inventory_sent: false,
+            backoff: Backoff::default(),
+            waiting_until: None,
+        };
+        let result = work.until(&mut stop).await;
+        work.farewell().await;
+        result
+    }
+}
+
+/// A running controller's state.
+struct Work<'a> {
+    controller: &'a Controller,
+    address: Address,
+    trust: Trust,
+    idle_links: Vec<ClientLink>,
+    /// Number of the newest poll.
+    seq: u64,
+    /// Number of the newest poll whose reply has arrived.
+    answered: u64,
+    polls: JoinSet<Polled>,
+    attempts: JoinSet<(Fence, Report)>,
+    /// What runs: how to tell it something, and what it takes.
+    orders: HashMap<Fence, (watch::Sender<Order>, Resources)>,
+    /// Reports that the server has not settled, with the poll that carries each.
+    unsettled: BTreeMap<Fence, (Report, Option<u64>)>,
+    inventory_sent: bool,
+    backoff: Backoff,
+    /// No poll before this time: the server could not be reached, or asked for a pause.
+    waiting_until: Option<tokio::time::Instant>,
+}
+
+/// A poll that has come back, with its connection.
+struct Polled {
+    seq: u64,
+    link: ClientLink,
+    carried_inventory: bool,
+    result: Result<PollReply, LinkError>,
+}
+
+impl Work<'_> {
+    async fn until(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), ControllerError> {
+        loop {
+            self.poll_if_due(POLL_WAIT)?;
+            let wake = self.waiting_until.unwrap_or_else(|| tokio::time::Instant::now() + POLL_WAIT);
+            tokio::select! {
+                stopped = stop.wait_for(|stop| *stop) => {
+                    drop(stopped);
+                    return Ok(());
+                }
+                Some(polled) = self.polls.join_next() => {
+                    self.take_poll(polled.expect("a poll does not panic"))?;
+                }
+                Some(ended) = self.attempts.join_next() => {
+                    let (fence, report) = ended.expect("an attempt does not panic");
+                    self.take_report(fence, report);
+                }
+                () = tokio::time::sleep_until(wake), if self.waiting_until.is_some() => {
+                    self.waiting_until = None;
+                }
+            }
+        }
+    }
+
+    /// Sends a poll when none is under way, or when there is a report that none carries.
+    fn poll_if_due(&mut self, wait: Duration) -> Result<(), ControllerError> {
+        if self.waiting_until.is_some() {
+            return Ok(());
+        }
+        let news = self.unsettled.values().any(|(_, carrier)| carrier.is_none());
+        let due = self.polls.is_empty() || (news && self.polls.len() < 2);
+        if !due {
+            return Ok(());
+        }
+        let mut link = match self.idle_links.pop() {
+            Some(link) => link,
+            None => self.new_link()?,
+        };
+        self.seq += 1;
+        let request = self.request(wait);
+        let (seq, carried_inventory) = (request.seq, request.inventory.is_some());
+        let grid_key = self.controller.membership.grid_key;
+        self.polls.spawn(async move {
+            let result = link.poll(&request, &grid_key).await;
+            Polled { seq, link, carried_inventory, result }
+        });
+        Ok(())
+    }
+
+    fn request(&mut self, wait: Duration) -> PollRequest {
+        let seq = self.seq;
+        let mut reports = Vec::new();
+        for (report, carrier) in self.unsettled.values_mut().filter(|(_, carrier)| carrier.is_none()) {
+            if reports.len() == MAX_PER_POLL / 2 {
+                break;
+            }
+            *carrier = Some(seq);
+            reports.push(report.clone());
+        }
+        let held = self.orders.keys().chain(self.unsettled.keys()).copied().collect();
+        let config = &self.controller.config;
+        let inventory =
+            (!self.inventory_sent).then(|| inventory(&config.state, config.cpus, self.controller.memory));
+        PollRequest {
+            seq,
+            answered: self.answered,
+            capacity: self.capacity(),
+            held,
+            reports,
+            inventory,
+            wait_s: u32::try_from(wait.as_secs()).unwrap_or(0),
+        }
+    }
+
+    /// What is free: the configured share less what runs, and never more than the machine has at the moment.
+    fn capacity(&self) -> Capacity {
+        let config = &self.controller.config;
+        let running = || self.orders.values().map(|(_, resources)| resources);
+        let cpus = running().map(|resources| resources.cpus).sum();
+        let memory: u64 = running().map(|resources| resources.memory.0).sum();
+        let free = free_disk(&config.state).0.saturating_sub(config.disk_floor.0);
+        let disk: u64 = running().map(|resources| resources.disk.0).sum();
+        let available = available_memory().0;
+        Capacity {
+            cpus: config.cpus.saturating_sub(cpus),
+            memory: ByteSize(self.controller.memory.0.saturating_sub(memory).min(available)),
+            disk: ByteSize(free.saturating_sub(disk)),
+        }
+    }
+
+    fn take_poll(&mut self, polled: Polled) -> Result<(), ControllerError> {
+        let Polled { seq, link, carried_inventory, result } = polled;
+        self.idle_links.push(link);
+        match result {
+            Ok(reply) => {
+                self.backoff = Backoff::default();
+                self.inventory_sent |= carried_inventory;
+                self.answered = self.answered.max(seq);
+                self.take_reply(&reply);
+                if reply.next_poll_ms > 0 {
+                    let pause = Duration::from_millis(reply.next_poll_ms);
+                    self.waiting_until = Some(tokio::time::Instant::now() + pause);
+                }
+                for lease in reply.leases {
+                    self.begin(lease)?;
+                }
+            }
+            Err(error) => {
+                let refused =
+                    matches!(error.code(), Some(ProblemCode::ClientRevoked | ProblemCode::NotLoggedIn));
+                if refused {
+                    return Err(error.into());
+                }
+                self.retry(seq, &error);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_reply(&mut self, reply: &PollReply) {
+        for fence in &reply.settled {
+            self.unsettled.remove(fence);
+        }
+        for fence in &reply.cancel {
+            self.unsettled.remove(fence);
+            if let Some((orders, _)) = self.orders.get(fence) {
+                orders.send_replace(Order::Cancel);
+            }
+        }
+    }
+
+    /// Lets a poll's reports be sent again. What the server can't store however often it is sent is reported as
+    /// this client's failure instead.
+    fn retry(&mut self, seq: u64, error: &LinkError) {
+        let hopeless = matches!(
+            error.code(),
+            Some(ProblemCode::MissingBlobs | ProblemCode::HashMismatch | ProblemCode::TooLarge)
+        );
+        for (report, carrier) in self.unsettled.values_mut().filter(|(_, carrier)| *carrier == Some(seq)) {
+            *carrier = None;
+            if hopeless {
+                report.outputs.clear();
+                report.failure = Some(model::FailureReason::ClientSetup { why: describe(error) });
+            }
+        }
+        let pause = self.backoff.next();
+        tracing::warn!(error = describe(error), ?pause, "poll failed");
+        self.waiting_until = Some(tokio::time::Instant::now() + pause);
+    }
+
+    fn begin(&mut self, lease: Lease) -> Result<(), ControllerError> {
+        if self.orders.contains_key(&lease.fence) {
+            return Ok(());
+        }
+        tracing::info!(subjob = %lease.subjob, attempt = lease.attempt, job = lease.job_name, "subjob begins");
+        let (sender, orders) = watch::channel(Order::Run);
+        self.orders.insert(lease.fence, (sender, lease.resources));
+        let link = self.new_link()?;
+        let shared = Arc::clone(&self.controller.shared);
+        self.attempts.spawn(async move {
+            let report = attempt::run(&shared, link, &lease, orders).await;
+            (lease.fence, report)
+        });
+        Ok(())
+    }
+
+    fn take_report(&mut self, fence: Fence, report: Report) {
+        let order = self.orders.remove(&fence).map(|(orders, _)| *orders.borrow());
+        match &report.failure {
+            None => tracing::info!(%fence, wall = ?report.usage.wall, "subjob succeeded"),
+            Some(reason) => tracing::info!(%fence, %reason, "subjob failed"),
+        }
+        if order != Some(Order::Cancel) {
+            self.unsettled.insert(fence, (report, None));
+        }
+    }
+
+    fn new_link(&self) -> Result<ClientLink, ControllerError> {
+        let keys = Arc::clone(&self.controller.shared.keys);
+        Ok(ClientLink::new(self.address.clone(), &self.trust, keys)?)
+    }
+
+    /// Ends what runs and says so to the server, for as long as it takes but no longer than [`FAREWELL`].
+    async fn farewell(&mut self) {
+        for (orders, _) in self.orders.values() {
+            orders.send_replace(Order::Stop);
+        }
+        while let Some(ended) = self.attempts.join_next().await {
+            let (fence, report) = ended.expect("an attempt does not panic");
+            self.take_report(fence, report);
+        }
+        self.polls.abort_all();
+        self.polls.shutdown().await;
+        if self.unsettled.is_empty() {
+            return;
+        }
+        for (_, carrier) in self.unsettled.values_mut() {
+            *carrier = None;
+        }
+        self.waiting_until = None;
+        let said = async {
+            self.poll_if_due(Duration::ZERO).ok()?;
+            self.polls.join_next().await
+        };
+        if tokio::time::timeout(FAREWELL, said).await.is_err() {
+            tracing::info!("the server could not be told; its leases will run out");
+        }
+    }
+}
+
+/// Growing pauses between tries, with jitter so that a thousand clients don't come back at once.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    pause: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { pause: Duration::from_millis(250) }
+    }
+}
+
+impl Backoff {
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    fn next(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(Self::LONGEST);
+        // Without random numbers all clients wait alike, which still works.
+        let mut byte = [128u8];
+        let _ = getrandom::fill(&mut byte);
+        pause.mul_f64(0.75 + f64::from(byte[0]) / 512.0)
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        let pause = self.next();
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// The membership on disk, with what the command line changes.
+fn rejoin(config: &Config, known: Membership) -> Membership {
+    Membership {
+        server: config.server.clone().unwrap_or(known.server),
+        ca_bundle: config.ca_bundle.clone().or(known.ca_bundle),
+        ..known
+    }
+}
+
+async fn join(
+    config: &Config,
+    token: &str,
+    known: Option<Membership>,
+    keys: &Arc<ClientKeys>,
+    memory: ByteSize,
+) -> Result<Membership, ControllerError> {
+    let token = Token::parse(token, TokenKind::Join)?;
+    let ca_key = BlobHash(token.ca_key);
+    let server = match (&config.server, &known) {
+        (Some(server), _) => server.clone(),
+        (None, Some(known)) => known.server.clone(),
+        (None, None) => return Err(ControllerError::NotJoined),
+    };
+    if let Some(known) = known.filter(|known| known.ca_key == ca_key) {
+        return Ok(rejoin(config, known));
+    }
+    let trust = config.ca_bundle.clone().map_or(Trust::GridCa(ca_key), Trust::Bundle);
+    let mut link = ClientLink::new(Address::parse(&server)?, &trust, Arc::clone(keys))?;
+    let grid_key = link.register(&token, inventory(&config.state, config.cpus, memory)).await?;
+    let membership = Membership { server, ca_key, grid_key, ca_bundle: config.ca_bundle.clone() };
+    save_membership(&config.state, &membership)?;
+    Ok(membership)
+}
+
+fn set_mode(path: &std::path::Path, mode: u32) -> Result<(), ControllerError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|source| ControllerError::State { doing: "set the mode of", path: path.to_owned(), source })
+}
+
+fn clear_directory(path: &std::path::Path) -> Result<(), ControllerError> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(ControllerError::State { doing: "clear", path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
