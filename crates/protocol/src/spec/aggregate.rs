@@ -11,7 +11,7 @@ use regex::RegexBuilder;
 use super::error::{KeyPath, SpecError, SpecErrors};
 use super::path::check_path;
 use super::placeholder::holes;
-use super::rendering::{Equal, check_distinct, check_paths, likeness};
+use super::rendering::{Equal, check_distinct, check_paths, likeness, rendering_limit};
 use super::scope::Scope;
 use super::types::{AggregateSpec, ColumnSpec, CommentsRule, ConcatSpec, FilesSpec, OutputSpec, TableSpec};
 
@@ -281,11 +281,12 @@ impl Reading<'_> {
     }
 
     fn check_target(&mut self, to: &Template, path: &KeyPath) {
-        if let Err(message) = check_paths(to, self.scope.axes) {
+        let limit = rendering_limit(self.scope.spec.aggregate.len());
+        if let Err(message) = check_paths(to, self.scope.axes, limit) {
             self.errors.push(SpecError::new(path, message));
             return;
         }
-        match check_distinct(to, self.plan) {
+        match check_distinct(to, self.plan, limit) {
             Ok(()) => {}
             Err(Equal::Text(text)) => {
                 let message = format!("two subjobs would both be kept as '{text}'");
@@ -308,12 +309,13 @@ pub(super) fn plain(path: &str) -> &str {
 pub(super) fn outputs(scope: &Scope<'_>, errors: &mut SpecErrors) -> Vec<Output> {
     let at = KeyPath::of("outputs");
     let mut outputs: Vec<Output> = Vec::new();
+    let limit = rendering_limit(scope.spec.outputs.len());
     for (number, OutputSpec { path, optional }) in scope.spec.outputs.iter().enumerate() {
         let key = at.index(number);
         let before = errors.0.len();
         let template = scope.template(plain(path), &key, errors);
         if errors.0.len() == before && scope.values_known {
-            if let Err(message) = check_paths(&template, scope.axes) {
+            if let Err(message) = check_paths(&template, scope.axes, limit) {
                 errors.push(SpecError::new(&key, message));
             } else if outputs.iter().any(|output| output.path == template) {
                 errors.push(SpecError::new(&key, format!("output '{path}' is there twice")));

@@ -9,7 +9,7 @@ use super::error::{Key, KeyPath, Place, SpecError, SpecErrors};
 use super::tree::{MAX_DEPTH, Node, Value, json_node, toml_table};
 
 /// Longest text of a spec; larger parameter sets belong in a table file.
-pub const MAX_SPEC_BYTES: usize = 4 << 20;
+pub const MAX_SPEC_BYTES: usize = 1 << 20;
 
 /// The text of a spec, read but not yet understood.
 #[derive(Debug)]

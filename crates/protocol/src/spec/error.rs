@@ -120,9 +120,13 @@ impl SpecErrors {
     }
 
     pub(super) fn push(&mut self, error: SpecError) {
-        if self.0.len() < MAX_ERRORS {
+        if !self.is_full() {
             self.0.push(error);
         }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= MAX_ERRORS
     }
 }
 

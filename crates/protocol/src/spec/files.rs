@@ -15,6 +15,8 @@ pub trait SpecFiles {
     /// The bytes of a file, which must not be more than `limit`.
     fn read(&mut self, path: &str, limit: usize) -> Result<Vec<u8>, String>;
 
+    /// The content of a file. Asked again for each row of a table that names it, so what was hashed once is to
+    /// be remembered.
     fn content(&mut self, path: &str) -> Result<Content, String>;
 
     /// The chunks of a file, as [`crate::split::index`] finds them.

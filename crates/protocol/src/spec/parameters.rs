@@ -1,9 +1,7 @@
 //! Reads a parameter table: a CSV or TSV file whose rows are sets of values.
 
-use std::collections::HashMap;
-
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
-use model::plan::{Column, Content, Values};
+use model::plan::{Column, Values};
 
 use super::files::SpecFiles;
 use super::path::file_name;
@@ -11,6 +9,9 @@ use super::path::file_name;
 /// Largest parameter table, and most values that one name takes.
 pub const MAX_TABLE_BYTES: usize = 256 << 20;
 pub const MAX_VALUES: usize = 1_000_000;
+
+/// Most columns of a parameter table.
+pub const MAX_COLUMNS: usize = 4_096;
 
 /// The columns of a table that a job needs.
 pub(super) struct Wanted<'a> {
@@ -75,8 +76,6 @@ struct Building<'a> {
     fields: Vec<usize>,
     columns: Vec<Column>,
     rows: usize,
-    /// Contents of the files named so far, as a table often names one file in many rows.
-    contents: HashMap<String, Content>,
 }
 
 impl<'a> Building<'a> {
@@ -84,6 +83,9 @@ impl<'a> Building<'a> {
         let names: Vec<String> = header.iter().map(str::to_owned).collect();
         if names.is_empty() {
             return Err(format!("'{path}' is empty: its first line must name the columns"));
+        }
+        if names.len() > MAX_COLUMNS {
+            return Err(format!("{path}:1: more than {MAX_COLUMNS} columns"));
         }
         let (mut fields, mut columns) = (Vec::new(), Vec::<Column>::new());
         for (field, name) in names.iter().enumerate() {
@@ -98,7 +100,7 @@ impl<'a> Building<'a> {
             let files = is_file.then(Vec::new);
             columns.push(Column { name: name.clone(), values: Values::default(), files });
         }
-        Ok(Building { path, header: names, fields, columns, rows: 0, contents: HashMap::new() })
+        Ok(Building { path, header: names, fields, columns, rows: 0 })
     }
 
     fn add(&mut self, row: &StringRecord, line: u64, files: &mut dyn SpecFiles) -> Result<(), String> {
@@ -114,16 +116,9 @@ impl<'a> Building<'a> {
                 return Err(format!("{path}:{line}: a NUL byte"));
             }
             if let Some(contents) = &mut column.files {
-                let content = match self.contents.get(value) {
-                    Some(content) => *content,
-                    None => {
-                        let content = files
-                            .content(value)
-                            .map_err(|why| format!("{path}:{line}: '{value}' can't be read: {why}"))?;
-                        self.contents.insert(value.to_owned(), content);
-                        content
-                    }
-                };
+                let content = files
+                    .content(value)
+                    .map_err(|why| format!("{path}:{line}: '{value}' can't be read: {why}"))?;
                 contents.push(content);
                 value = file_name(value).ok_or_else(|| format!("{path}:{line}: '{value}' names no file"))?;
             }

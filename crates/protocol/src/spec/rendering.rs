@@ -1,7 +1,7 @@
 //! What templates become for the subjobs of a plan: paths that stay inside, names that differ.
 //!
 //! A template stands for up to a hundred million texts. What only some columns decide is checked over the rows of
-//! those columns; texts one by one only up to [`MAX_RENDERED`].
+//! those columns, texts one by one only up to a limit.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
@@ -11,16 +11,21 @@ use model::plan::{Axis, Piece, Plan, Template, ValuePart};
 use super::path::check_path;
 
 /// Most texts of one template that are made for a check: a fraction of a second.
-pub const MAX_RENDERED: u64 = 1_000_000;
+const MAX_RENDERED: u64 = 1_000_000;
+
+/// Most texts that may be made for one of `templates` templates, so that many cost no more than four.
+pub(super) fn rendering_limit(templates: usize) -> u64 {
+    MAX_RENDERED * 4 / (templates as u64).max(4)
+}
 
 /// Digits of the largest index.
 const INDEX_DIGITS: &str = "18446744073709551615";
 
-/// Checks that the template is a good path for every subjob.
-pub(super) fn check_paths(template: &Template, axes: &[Axis]) -> Result<(), String> {
+/// Checks that the template is a good path for every subjob, by its texts if these are at most `limit`.
+pub(super) fn check_paths(template: &Template, axes: &[Axis], limit: u64) -> Result<(), String> {
     let used: BTreeSet<usize> = values(template).map(|(axis, _, _)| axis).collect();
     let texts = used.iter().try_fold(1u64, |product, axis| product.checked_mul(axes[*axis].rows()));
-    if texts.is_none_or(|texts| texts > MAX_RENDERED) {
+    if texts.is_none_or(|texts| texts > limit) {
         return check_paths_by_column(template, axes);
     }
     let mut rows = vec![0; axes.len()];
@@ -77,15 +82,15 @@ pub(super) enum Equal {
     Unknown,
 }
 
-/// Checks that the template gives each subjob of the plan another text.
-pub(super) fn check_distinct(template: &Template, plan: &Plan) -> Result<(), Equal> {
+/// Checks that the template gives each subjob of the plan another text, by these if they are at most `limit`.
+pub(super) fn check_distinct(template: &Template, plan: &Plan, limit: u64) -> Result<(), Equal> {
     let subjobs = plan.subjobs().unwrap_or(u64::MAX);
     if subjobs <= 1 || (is_decodable(template, &plan.axes) && is_distinct_by_column(template, plan)) {
         return Ok(());
     }
     let mut seen = HashSet::new();
     let mut equal = Err(Equal::Unknown);
-    if subjobs > MAX_RENDERED {
+    if subjobs > limit {
         return equal;
     }
     let chunks = plan.split.as_ref().map_or(1, |split| split.chunks.len() as u64);
@@ -320,7 +325,7 @@ mod tests {
     #[test]
     fn every_subjob_stays_inside() {
         let check = |pieces: &[Piece], axes: &[Axis], expect: Result<(), &str>| {
-            let found = check_paths(&Template(pieces.to_vec()), axes);
+            let found = check_paths(&Template(pieces.to_vec()), axes, MAX_RENDERED);
             assert_eq!(found, expect.map_err(str::to_owned));
         };
         check(&[text("a/b")], &[], Ok(()));
@@ -342,7 +347,7 @@ mod tests {
         let check = |pieces: &[Piece], second: Axis, expect: Result<(), &str>| {
             let mut axes = vec![many(1_001), many(1_000)];
             axes.push(second);
-            let found = check_paths(&Template(pieces.to_vec()), &axes);
+            let found = check_paths(&Template(pieces.to_vec()), &axes, MAX_RENDERED);
             assert_eq!(found, expect.map_err(str::to_owned));
         };
         let all = [value(0), text("-"), value(1), value(2)];
@@ -351,15 +356,19 @@ mod tests {
         check(&all, axis(&["a", "b/c"]), Err("the value 'b/c' of 'x' is no part of a file name"));
         check(&all, axis(&["a", ""]), Err("the value '' of 'x' is no part of a file name"));
         assert!(
-            check_paths(&Template(all.to_vec()), &[many(1_001), many(1_000), axis(&[&"x".repeat(255)])])
-                .is_err()
+            check_paths(
+                &Template(all.to_vec()),
+                &[many(1_001), many(1_000), axis(&[&"x".repeat(255)])],
+                MAX_RENDERED
+            )
+            .is_err()
         );
     }
 
     #[test]
     fn names_must_differ_from_subjob_to_subjob() {
         let check = |pieces: &[Piece], plan: Plan, expect: Result<(), Equal>| {
-            assert_eq!(check_distinct(&Template(pieces.to_vec()), &plan), expect, "{pieces:?}");
+            assert_eq!(check_distinct(&Template(pieces.to_vec()), &plan, MAX_RENDERED), expect, "{pieces:?}");
         };
         let equal = |text: &str| Err(Equal::Text(text.to_owned()));
         let index = Piece::Index { width: 0 };
@@ -384,10 +393,13 @@ mod tests {
         let repeat = Some(Repeat { times: 2, seed: 9 });
         let name = Template(vec![value(0)]);
         let of = |split, repeat| Plan { split, repeat, ..plan(vec![axis(&["a", "b"])]) };
-        assert_eq!(check_distinct(&name, &of(split.clone(), None)), Err(Equal::Text("a".to_owned())));
-        assert_eq!(check_distinct(&name, &of(None, repeat)), Err(Equal::Text("a".to_owned())));
+        assert_eq!(
+            check_distinct(&name, &of(split.clone(), None), MAX_RENDERED),
+            Err(Equal::Text("a".to_owned()))
+        );
+        assert_eq!(check_distinct(&name, &of(None, repeat), MAX_RENDERED), Err(Equal::Text("a".to_owned())));
         let seeded = Template(vec![value(0), Piece::Seed]);
-        assert_eq!(check_distinct(&seeded, &of(split, repeat)), Ok(()));
+        assert_eq!(check_distinct(&seeded, &of(split, repeat), MAX_RENDERED), Ok(()));
     }
 
     #[test]

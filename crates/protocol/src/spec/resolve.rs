@@ -38,6 +38,7 @@ pub fn resolve(
     application: BlobHash,
 ) -> Result<Resolved, SpecErrors> {
     let mut errors = SpecErrors(Vec::new());
+    check_sizes(spec)?;
     check_names(spec, &mut errors);
     let (work, all) = used_holes(spec);
     let placed = inputs(spec, files, &mut errors);
@@ -111,6 +112,30 @@ fn outline(
 fn name(spec: &Spec) -> String {
     let program = || spec.program().and_then(file_name);
     spec.name.as_deref().or_else(program).unwrap_or("job").to_owned()
+}
+
+/// Most entries of `inputs`, of `outputs` and `aggregate`, and of `sweep.values`: what is compared pair by pair
+/// must not keep a server busy.
+pub const MAX_INPUTS: usize = 1_024;
+pub const MAX_OUTPUTS: usize = 256;
+pub const MAX_SWEEP_NAMES: usize = 64;
+
+fn check_sizes(spec: &Spec) -> Result<(), SpecErrors> {
+    let values = spec.sweep.as_ref().map_or(0, |sweep| sweep.values.len());
+    let sizes = [
+        (KeyPath::of("inputs"), spec.inputs.len(), MAX_INPUTS),
+        (KeyPath::of("outputs"), spec.outputs.len(), MAX_OUTPUTS),
+        (KeyPath::of("aggregate"), spec.aggregate.len(), MAX_OUTPUTS),
+        (KeyPath::of("sweep").key("values"), values, MAX_SWEEP_NAMES),
+    ];
+    let mut errors = SpecErrors(Vec::new());
+    for (path, size, most) in sizes {
+        if size > most {
+            errors
+                .push(SpecError::new(&path, format!("{size} entries are more than the {most} there may be")));
+        }
+    }
+    errors.none()
 }
 
 /// Most characters of a job's name.

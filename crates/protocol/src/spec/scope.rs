@@ -28,6 +28,10 @@ pub(super) struct Scope<'a> {
 impl Scope<'_> {
     /// The template of a text, or an error at `path`.
     pub fn template(&self, text: &str, path: &KeyPath, errors: &mut SpecErrors) -> Template {
+        if errors.is_full() {
+            // The search for what might be meant is the slow part, and nobody would read it.
+            return Template::default();
+        }
         self.try_template(text, path).unwrap_or_else(|error| {
             errors.push(error);
             Template::default()

@@ -61,7 +61,30 @@ fn a_spec_inside_a_message_tells_its_keys() {
 fn a_spec_has_a_bound() {
     let error =
         Document::toml("big.toml", &" ".repeat(MAX_SPEC_BYTES + 1)).expect_err("too long").to_string();
-    let expect = "big.toml has 4194305 bytes, more than 4194304\n\
+    let expect = "big.toml has 1048577 bytes, more than 1048576\n\
                   help: put long parameter lists into a table file (sweep.table)";
     assert_eq!(error, expect);
+}
+
+#[test]
+fn what_is_compared_pair_by_pair_has_a_bound() {
+    let check = |text: &str, expect: &str| {
+        let errors = resolved(text, &mut files()).expect_err("too many").to_string();
+        assert!(errors.contains(expect), "{errors}");
+    };
+    let outputs = (0..257).map(|n| format!("'f{n}'")).collect::<Vec<_>>().join(", ");
+    check(
+        &format!("spec = 1\ncommand = 'x'\noutputs = [{outputs}]"),
+        "257 entries are more than the 256 there may be",
+    );
+    let values = (0..65).map(|n| format!("v{n} = [1]")).collect::<Vec<_>>().join(", ");
+    check(
+        &format!("spec = 1\ncommand = 'x'\nsweep.values = {{ {values} }}"),
+        "65 entries are more than the 64 there may be",
+    );
+    let inputs = (0..1_025).map(|n| format!("i{n} = 'query.hmm'")).collect::<Vec<_>>().join(", ");
+    check(
+        &format!("spec = 1\ncommand = 'x'\ninputs = {{ {inputs} }}"),
+        "1025 entries are more than the 1024 there may be",
+    );
 }
