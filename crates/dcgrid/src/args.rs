@@ -302,7 +302,8 @@ mod tests {
 
     #[test]
     fn arguments_after_the_dashes_arrive_as_they_are() {
-        let args = Args::try_parse_from(["dcgrid", "run", "-o", "x", "--", "sh", "-c", "echo \"$HOME\" --json"]);
+        let args =
+            Args::try_parse_from(["dcgrid", "run", "-o", "x", "--", "sh", "-c", "echo \"$HOME\" --json"]);
         let Command::Run(run) = args.expect("parses").command else { panic!("not run") };
         assert_eq!(run.command, ["sh", "-c", "echo \"$HOME\" --json"]);
     }

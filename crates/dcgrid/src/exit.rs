@@ -143,7 +143,9 @@ fn fix(error: &anyhow::Error) -> Option<String> {
         match cause.downcast_ref::<ControllerError>() {
             Some(ControllerError::Link(link)) => return link.fix(),
             Some(ControllerError::NotJoined) => {
-                return Some("dcgrid client --server URL --token TOKEN (from `dcgrid token create join`)".into());
+                return Some(
+                    "dcgrid client --server URL --token TOKEN (from `dcgrid token create join`)".into(),
+                );
             }
             _ => {}
         }
@@ -158,9 +160,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_error_has_its_code() {
-        let refused = |code| {
-            LinkError::Refused(Problem { status: 400, code, detail: "d".into(), fix: None })
-        };
+        let refused = |code| LinkError::Refused(Problem { status: 400, code, detail: "d".into(), fix: None });
         let check = |error: anyhow::Error, expect| assert_eq!(code(&error), expect, "{error}");
         check(refused(ProblemCode::NotLoggedIn).into(), Exit::Refused);
         check(refused(ProblemCode::StorageFull).into(), Exit::DiskFull);

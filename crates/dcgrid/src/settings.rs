@@ -59,9 +59,9 @@ fn read(path: &Path) -> anyhow::Result<Option<Login>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("can't read '{}'", path.display())),
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|e| fault(Exit::Usage, format!("'{}' is no login file: {e}", path.display()), "log in again"))
+    serde_json::from_slice(&text).map(Some).map_err(|e| {
+        fault(Exit::Usage, format!("'{}' is no login file: {e}", path.display()), "log in again")
+    })
 }
 
 /// Stores a login for its owner alone.

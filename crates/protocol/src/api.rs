@@ -225,7 +225,6 @@ pub enum Role {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
-    #[serde(flatten)]
     pub grants: TokenGrants,
     /// Uses until it is used up; absent = no bound.
     #[serde(default)]

@@ -91,6 +91,9 @@ impl Server {
         make_private(&config.state)?;
         let files_config = files::Config { floor: config.disk_floor, ..files::Config::default() };
         let files = Arc::new(DirectoryFiles::open(&config.state.join("files"), files_config)?);
+        for damage in files.damage() {
+            tracing::error!(%damage, "the file store was damaged");
+        }
         let store = Sqlite::open(&config.state.join("grid.sqlite"))?;
         let keys_directory = config.state.join("keys");
         make_private(&keys_directory)?;

@@ -49,8 +49,9 @@ pub async fn fetch(link: &mut UserLink, job: JobId, dest: &Path) -> anyhow::Resu
 
 async fn fetch_file(link: &mut UserLink, job: JobId, file: &ResultFile, dest: &Path) -> anyhow::Result<()> {
     // The server checked it; a result must not write outside of `dest` even if the server is not honest.
-    check_path(&file.path)
-        .map_err(|why| fault(Exit::Refused, format!("the result names a bad path '{}': {why}", file.path), ""))?;
+    check_path(&file.path).map_err(|why| {
+        fault(Exit::Refused, format!("the result names a bad path '{}': {why}", file.path), "")
+    })?;
     let target = dest.join(&file.path);
     let context = || format!("can't write '{}'", target.display());
     if let Some(parent) = target.parent() {

@@ -7,11 +7,7 @@ use crate::exit::Exit;
 use crate::output::{self, Table};
 use crate::settings::connect;
 
-pub async fn clients(
-    action: Option<ClientsAction>,
-    login: &LoginArgs,
-    json: bool,
-) -> anyhow::Result<Exit> {
+pub async fn clients(action: Option<ClientsAction>, login: &LoginArgs, json: bool) -> anyhow::Result<Exit> {
     let mut link = connect(login)?;
     if let Some(ClientsAction::Revoke { client }) = action {
         link.post::<()>(&format!("/v1/clients/{client}/revoke"), &()).await?;
@@ -27,8 +23,17 @@ pub async fn clients(
         output::json(&clients);
         return Ok(Exit::Success);
     }
-    let mut table =
-        Table::new(&["client", "host", "state", "cpus", "memory", "running", "succeeded", "failed", "last seen"]);
+    let mut table = Table::new(&[
+        "client",
+        "host",
+        "state",
+        "cpus",
+        "memory",
+        "running",
+        "succeeded",
+        "failed",
+        "last seen",
+    ]);
     for client in clients {
         let state = match client.reason {
             Some(reason) => format!("{} ({reason})", client.state.name()),

@@ -19,8 +19,18 @@ pub async fn list(login: &LoginArgs, json: bool) -> anyhow::Result<Exit> {
         output::json(&jobs);
         return Ok(Exit::Success);
     }
-    let mut table =
-        Table::new(&["job", "name", "user", "state", "total", "waiting", "running", "succeeded", "failed", "submitted"]);
+    let mut table = Table::new(&[
+        "job",
+        "name",
+        "user",
+        "state",
+        "total",
+        "waiting",
+        "running",
+        "succeeded",
+        "failed",
+        "submitted",
+    ]);
     for job in jobs {
         let counts = job.counts;
         table.row([
@@ -89,7 +99,10 @@ async fn show_job(link: &mut UserLink, job: JobId, json: bool) -> anyhow::Result
     }
     for running in details.running.iter().take(10) {
         let host = &running.host_name;
-        output::line(&format!("  running      {job}.{} attempt {} on {host}", running.subjob, running.attempt));
+        output::line(&format!(
+            "  running      {job}.{} attempt {} on {host}",
+            running.subjob, running.attempt
+        ));
     }
     Ok(Exit::Success)
 }

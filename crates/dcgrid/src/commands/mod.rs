@@ -14,6 +14,8 @@ mod up;
 mod wait;
 mod wrap;
 
+use std::io::IsTerminal as _;
+
 use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
 
@@ -63,7 +65,12 @@ fn start_log(args: &Args) {
     // Other crates' internals are noise below warnings.
     let default = format!("warn,dcgrid={level},server={level},desktop_controller={level},sandbox={level}");
     let filter = EnvFilter::try_from_env("DCGRID_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
 
 fn one_thread() -> std::io::Result<tokio::runtime::Runtime> {

@@ -48,7 +48,8 @@ fn command_spec(args: &RunArgs) -> anyhow::Result<SpecText> {
         })?;
         inputs.insert(format!("input{number}"), path.into());
     }
-    let name = Path::new(&args.command[0]).file_name().map_or("command".into(), |name| name.to_string_lossy());
+    let name =
+        Path::new(&args.command[0]).file_name().map_or("command".into(), |name| name.to_string_lossy());
     let mut spec = serde_json::json!({
         "spec": 1,
         "name": name,
@@ -119,7 +120,8 @@ async fn copy_stream(link: &mut UserLink, path: &str, is_error: bool) -> anyhow:
             return Ok(());
         }
         offset += part.len() as u64;
-        let written = if is_error { std::io::stderr().write_all(&part) } else { std::io::stdout().write_all(&part) };
+        let written =
+            if is_error { std::io::stderr().write_all(&part) } else { std::io::stdout().write_all(&part) };
         // A reader that has gone away has had enough.
         if written.is_err() || part.len() < protocol::api::MAX_PART {
             return Ok(());

@@ -80,7 +80,11 @@ impl SpecText {
     }
 
     fn document(&self) -> Result<Document, protocol::spec::SpecErrors> {
-        if self.is_json { Document::json(&self.name, &self.text) } else { Document::toml(&self.name, &self.text) }
+        if self.is_json {
+            Document::json(&self.name, &self.text)
+        } else {
+            Document::toml(&self.name, &self.text)
+        }
     }
 }
 
@@ -179,7 +183,11 @@ impl ReadyJob {
             }
         }
         let request = SubmitRequest {
-            spec: if self.spec.is_json { Some(serde_json::value::RawValue::from_string(self.spec.text.clone())?) } else { None },
+            spec: if self.spec.is_json {
+                Some(serde_json::value::RawValue::from_string(self.spec.text.clone())?)
+            } else {
+                None
+            },
             spec_toml: (!self.spec.is_json).then(|| self.spec.text.clone()),
             files: self.files.clone(),
             application: self.manifest_hash,
@@ -254,7 +262,9 @@ impl LocalFiles {
             let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
             let path = format!("{directory}{name}");
             match std::fs::metadata(entry.path()) {
-                Ok(metadata) if metadata.is_dir() && depth > 0 => self.walk(&format!("{path}/"), depth - 1, found),
+                Ok(metadata) if metadata.is_dir() && depth > 0 => {
+                    self.walk(&format!("{path}/"), depth - 1, found)
+                }
                 Ok(metadata) if metadata.is_file() => found.push(path),
                 _ => {}
             }

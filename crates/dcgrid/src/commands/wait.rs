@@ -121,7 +121,10 @@ impl Ended {
         let details: JobDetails = link.get(&format!("/v1/jobs/{job}/details")).await?;
         for group in details.failures.iter().take(5) {
             output::note(&format!("  {} attempts: {} ({})", group.attempts, group.reason, group.class));
-            output::note(&format!("    for example on {}: `dcgrid logs {job}.{}`", group.host_name, group.example));
+            output::note(&format!(
+                "    for example on {}: `dcgrid logs {job}.{}`",
+                group.host_name, group.example
+            ));
             for line in last_lines(link, job, group.example).await {
                 output::note(&format!("    | {line}"));
             }

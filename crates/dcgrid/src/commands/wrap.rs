@@ -80,7 +80,8 @@ fn unpack(wrapped: &wrap::Wrapped, directory: &Path) -> anyhow::Result<()> {
             Entry::File { hash, executable, .. } => {
                 std::fs::copy(&wrapped.sources[hash], &target).with_context(context)?;
                 let mode = if *executable { 0o555 } else { 0o444 };
-                std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode)).with_context(context)?;
+                std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode))
+                    .with_context(context)?;
             }
         }
     }

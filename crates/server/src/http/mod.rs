@@ -30,6 +30,12 @@ use crate::store::{Reader, StoreError};
 /// Longest request body: a poll with as many small results as one may carry.
 const MAX_BODY: usize = 32 << 20;
 
+/// Longest text of a refusal by the framework that is passed on.
+const MAX_REFUSAL: usize = 4 << 10;
+
+/// RFC 9457.
+const PROBLEM_JSON: &str = "application/problem+json";
+
 /// What every handler has.
 #[derive(Clone)]
 pub(crate) struct App {
@@ -59,7 +65,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self.0).expect("a problem holds only text and numbers");
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response()
     }
 }
 
@@ -85,7 +91,30 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/v1/client/blobs/{hash}", get(client::download).put(client::upload))
         .fallback(|| async { Refused(problem(ProblemCode::NotFound, "there is no such address", "")) })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::map_response(as_problem))
         .with_state(app)
+}
+
+/// Gives the framework's own refusals (bad JSON, wrong method, too long) the form that all others have.
+async fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_JSON);
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), MAX_REFUSAL).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let detail = match text.trim() {
+        "" => status.canonical_reason().unwrap_or("refused").to_lowercase(),
+        text => text.to_owned(),
+    };
+    let code = match status {
+        StatusCode::NOT_FOUND => ProblemCode::NotFound,
+        StatusCode::PAYLOAD_TOO_LARGE => ProblemCode::TooLarge,
+        _ if status.is_server_error() => ProblemCode::Internal,
+        _ => ProblemCode::BadRequest,
+    };
+    Refused(Problem { status: status.as_u16(), code, detail, fix: None }).into_response()
 }
 
 async fn whoami(auth::User(caller): auth::User) -> axum::Json<WhoAmI> {

@@ -1,0 +1,4 @@
+//! The grid end to end: real processes, real programs, real results.
+#![forbid(unsafe_code)]
+
+mod basics;
