@@ -65,10 +65,10 @@ pub(crate) async fn run(
         Ok((outputs, usage)) => (None, outputs, usage),
         Err(Failed { reason, outputs, usage }) => (Some(reason), outputs, usage),
     };
-    if let Err(error) = fs::remove_dir_all(&directory) {
-        if error.kind() != io::ErrorKind::NotFound {
-            tracing::warn!(%error, directory = %directory.display(), "can't clear up after a subjob");
-        }
+    if let Err(error) = fs::remove_dir_all(&directory)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, directory = %directory.display(), "can't clear up after a subjob");
     }
     Report { fence: lease.fence, failure, outputs, usage }
 }
@@ -141,7 +141,8 @@ async fn prepare(
     let work = directory.join("work");
     fs::create_dir_all(&work).map_err(|error| storage(&work, &error))?;
     for input in &lease.inputs {
-        let cached = shared.cache.fetch(link, &input.hash, input.size).await.map_err(cache_failure)?;
+        let cached =
+            shared.cache.fetch(link, &input.hash, input.size).await.map_err(|e| cache_failure(&e))?;
         let target = work.join(&input.path);
         let parent = target.parent().unwrap_or(&work);
         fs::create_dir_all(parent).map_err(|error| storage(parent, &error))?;
@@ -341,7 +342,7 @@ async fn upload(link: &mut ClientLink, lease: &Lease, output: &mut Output) -> Re
 
 fn application_failure(error: ApplicationError) -> FailureReason {
     match error {
-        ApplicationError::Cache(error) => cache_failure(error),
+        ApplicationError::Cache(error) => cache_failure(&error),
         ApplicationError::Tampered { path } => FailureReason::Tampering { path },
         ApplicationError::Disk { .. } => FailureReason::ClientStorage { why: error.to_string() },
         ApplicationError::Signature { .. }
@@ -350,13 +351,13 @@ fn application_failure(error: ApplicationError) -> FailureReason {
     }
 }
 
-fn cache_failure(error: CacheError) -> FailureReason {
+fn cache_failure(error: &CacheError) -> FailureReason {
     match error {
         CacheError::Disk { .. } => FailureReason::ClientStorage { why: error.to_string() },
         CacheError::Link(LinkError::WrongHash { hash }) => {
             FailureReason::Tampering { path: hash.to_string() }
         }
-        CacheError::Link(ref link) => FailureReason::ClientSetup { why: describe(link) },
+        CacheError::Link(link) => FailureReason::ClientSetup { why: describe(link) },
         CacheError::Size { .. } => FailureReason::ClientSetup { why: error.to_string() },
     }
 }

@@ -56,11 +56,9 @@ impl Cache {
         size: u64,
     ) -> Result<PathBuf, CacheError> {
         let path = self.path(hash);
-        if let Ok(found) = fs::metadata(&path) {
-            if found.len() == size {
-                touch(&path);
-                return Ok(path);
-            }
+        if fs::metadata(&path).is_ok_and(|found| found.len() == size) {
+            touch(&path);
+            return Ok(path);
         }
         let partial = path.with_extension("part");
         let disk = |source| CacheError::Disk { path: partial.clone(), source };

@@ -365,7 +365,7 @@ impl EventLoop {
         for watcher in std::mem::take(&mut self.watchers) {
             match self.grid.view_job(&watcher.caller, watcher.job) {
                 Ok(view) if view.version <= watcher.after && watcher.until > now => {
-                    self.watchers.push(watcher)
+                    self.watchers.push(watcher);
                 }
                 answer => drop(watcher.reply.send(answer)),
             }
@@ -388,3 +388,6 @@ fn clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,7 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Self, ServerError> {
         make_private(&config.state)?;
         let files_config = files::Config { floor: config.disk_floor, ..files::Config::default() };
-        let files = Arc::new(DirectoryFiles::open(&config.state.join("files"), files_config)?);
+        let files = Arc::new(DirectoryFiles::open(config.state.join("files"), files_config)?);
         for damage in files.damage() {
             tracing::error!(%damage, "the file store was damaged");
         }

@@ -263,7 +263,7 @@ impl LocalFiles {
             let path = format!("{directory}{name}");
             match std::fs::metadata(entry.path()) {
                 Ok(metadata) if metadata.is_dir() && depth > 0 => {
-                    self.walk(&format!("{path}/"), depth - 1, found)
+                    self.walk(&format!("{path}/"), depth - 1, found);
                 }
                 Ok(metadata) if metadata.is_file() => found.push(path),
                 _ => {}

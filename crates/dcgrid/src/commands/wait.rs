@@ -13,8 +13,9 @@ use crate::output::{self, Progress};
 /// How long one question may be held by the server.
 const HOLD: Duration = Duration::from_secs(20);
 
-/// Least time between two questions: a job of a thousand quick subjobs changes faster than anybody can read.
-const PACE: Duration = Duration::from_millis(100);
+/// Least time between the first two questions, and at most: it doubles, so that a quick job ends quickly and a
+/// job of a thousand quick subjobs does not ask faster than anybody can read.
+const PACE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
 /// How long an unreachable server is tried again before waiting ends.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -36,6 +37,7 @@ pub async fn wait(
     let deadline = limit.map(|limit| Instant::now() + limit);
     let mut progress: Option<Progress> = None;
     let mut after = 0;
+    let mut pace = PACE.0;
     let mut unreachable_since: Option<Instant> = None;
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -72,7 +74,8 @@ pub async fn wait(
             }
             Err(error) => return Err(explain(error, job)),
         }
-        tokio::time::sleep(PACE.saturating_sub(asked.elapsed())).await;
+        tokio::time::sleep(pace.saturating_sub(asked.elapsed())).await;
+        pace = (pace * 2).min(PACE.1);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sandbox::{Cause, LimitHit};
 
-use crate::harness::{Bench, INIT_VARIABLE, eventually, init_program, skip};
+use crate::harness::{Bench, INIT_VARIABLE, eventually, init_program};
 
 /// For what a subjob does, when the machine lets it.
 const SOON: Duration = Duration::from_secs(60);
@@ -44,14 +44,9 @@ fn a_daemon_does_not_outlive_the_program_and_does_not_hold_it_up() {
     assert_eq!(bench.processes(), []);
 }
 
-/// The process that [`a_client_killed_takes_everything_with_it`] kills: starts a subjob and waits for ever.
-#[test]
-#[ignore = "only run by the test that kills it"]
-fn a_client_to_be_killed() {
-    let Ok(paused) = std::env::var(PAUSED_VARIABLE) else {
-        return skip("nobody there to kill it");
-    };
-    let Some(mut bench) = Bench::new() else { return };
+/// Plays the client that is killed, in a process of its own: starts a subjob and waits for it.
+fn client_to_be_killed(paused: &str) {
+    let mut bench = Bench::new().expect("the test that kills it has looked");
     let tag = bench.launcher.tag.clone();
     let spec = bench.spec(&["count_up", "count", "3", &tag]);
     let running = bench.start(&spec);
@@ -65,11 +60,14 @@ fn a_client_to_be_killed() {
 
 #[test]
 fn a_client_killed_takes_everything_with_it() {
+    if let Ok(paused) = std::env::var(PAUSED_VARIABLE) {
+        return client_to_be_killed(&paused);
+    }
     for paused in ["no", "yes"] {
         let Some(mut bench) = Bench::new() else { return };
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--ignored", "--exact", "leftovers::a_client_to_be_killed", "--nocapture"])
+            .args(["--exact", "leftovers::a_client_killed_takes_everything_with_it", "--nocapture"])
             .env(INIT_VARIABLE, init_program())
             .env(PAUSED_VARIABLE, paused)
             .stdout(Stdio::piped());

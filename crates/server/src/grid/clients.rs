@@ -201,10 +201,11 @@ impl Grid {
         self.ops.push(Op::RemoveLease(lease.fence));
         self.ops.push(Op::AddOutcome(ended_row(lease, now, usage, None, outputs)));
         self.nodes.finished(lease.client, lease.subjob, Suspicion::Success, now);
-        if let Some(open) = self.open.get_mut(&lease.subjob.job) {
-            if open.succeeded_on.len() < SUCCEEDED_ON && !open.succeeded_on.contains(&lease.client) {
-                open.succeeded_on.push(lease.client);
-            }
+        if let Some(open) = self.open.get_mut(&lease.subjob.job)
+            && open.succeeded_on.len() < SUCCEEDED_ON
+            && !open.succeeded_on.contains(&lease.client)
+        {
+            open.succeeded_on.push(lease.client);
         }
         match self.jobs.succeeded(lease.subjob.job, usage.cpu) {
             Ok(next) => self.job_goes_on(lease.subjob.job, &next),
