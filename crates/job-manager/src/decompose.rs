@@ -4,7 +4,7 @@
 //! come the chunks of the split, and the repeat is the fastest. So a subjob costs what it is made of, however
 //! many brothers it has. What an output's rendered path may be is decided where files are opened, not here.
 
-use model::plan::{Column, Content, Input, Piece, Plan, Template, ValuePart};
+use model::plan::{Column, Content, Input, Piece, Plan, Template};
 
 /// What one subjob runs and on what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Place {
                 Piece::Seed => text.push_str(&self.seed(plan)?.to_string()),
                 Piece::Value { axis, column, part } => {
                     let column = plan.axes.get(*axis as usize)?.columns.get(*column as usize)?;
-                    text.push_str(part_of(column.values.get(self.rows[*axis as usize])?, *part));
+                    text.push_str(part.of(column.values.get(self.rows[*axis as usize])?));
                 }
             }
         }
@@ -150,26 +150,10 @@ fn file_of(column: &Column, files: &[Content], row: usize) -> Option<Input> {
     Some(Input { path: column.values.get(row)?.to_owned(), hash: content.hash, size: content.size })
 }
 
-fn part_of(value: &str, part: ValuePart) -> &str {
-    let name = || {
-        let path = value.trim_end_matches('/');
-        path.rsplit_once('/').map_or(path, |(_, name)| name)
-    };
-    match part {
-        ValuePart::Whole => value,
-        ValuePart::Name => name(),
-        // A name that starts with its only dot has no extension.
-        ValuePart::Stem => match name().rsplit_once('.') {
-            Some((stem, _)) if !stem.is_empty() && name() != ".." => stem,
-            _ => name(),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use model::BlobHash;
-    use model::plan::{Axis, Chunk, MAX_SUBJOBS, Output, Repeat, Split};
+    use model::plan::{Axis, Chunk, MAX_SUBJOBS, Output, Repeat, Split, ValuePart};
 
     use super::*;
     use crate::fixtures::{Xorshift, column, plan, text};
@@ -249,24 +233,6 @@ mod tests {
         assert_eq!(work.command, ["12 b"]);
         assert_eq!(work.inputs, [Input { path: "in/b.pdbqt".into(), hash: BlobHash([2; 32]), size: 20 }]);
         assert_eq!(work.seed, None);
-    }
-
-    #[test]
-    fn parts_of_a_path() {
-        let check = |value: &str, name: &str, stem: &str| {
-            assert_eq!(part_of(value, ValuePart::Whole), value);
-            assert_eq!(part_of(value, ValuePart::Name), name, "{value}");
-            assert_eq!(part_of(value, ValuePart::Stem), stem, "{value}");
-        };
-        check("a/b/query.fa.gz", "query.fa.gz", "query.fa");
-        check("query.fa", "query.fa", "query");
-        check("query", "query", "query");
-        check("a/.profile", ".profile", ".profile");
-        check("a.b/c", "c", "c");
-        check("a/dir/", "dir", "dir");
-        check("..", "..", "..");
-        check("é/ü.ä", "ü.ä", "ü");
-        check("", "", "");
     }
 
     #[test]

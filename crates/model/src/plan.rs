@@ -65,6 +65,25 @@ pub enum ValuePart {
     Stem,
 }
 
+impl ValuePart {
+    /// The part of a value that is asked for.
+    pub fn of(self, value: &str) -> &str {
+        let name = || {
+            let path = value.trim_end_matches('/');
+            path.rsplit_once('/').map_or(path, |(_, name)| name)
+        };
+        match self {
+            ValuePart::Whole => value,
+            ValuePart::Name => name(),
+            // A name that starts with its only dot has no extension.
+            ValuePart::Stem => match name().rsplit_once('.') {
+                Some((stem, _)) if !stem.is_empty() && name() != ".." => stem,
+                _ => name(),
+            },
+        }
+    }
+}
+
 /// A file that lies in a subjob's working directory before it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
@@ -279,5 +298,23 @@ mod tests {
         }
         assert_eq!(values.iter().collect::<Vec<_>>(), ["a", "", "long one", "é"]);
         assert_eq!(values.get(4), None);
+    }
+
+    #[test]
+    fn parts_of_a_path() {
+        let check = |value: &str, name: &str, stem: &str| {
+            assert_eq!(ValuePart::Whole.of(value), value);
+            assert_eq!(ValuePart::Name.of(value), name, "{value}");
+            assert_eq!(ValuePart::Stem.of(value), stem, "{value}");
+        };
+        check("a/b/query.fa.gz", "query.fa.gz", "query.fa");
+        check("query.fa", "query.fa", "query");
+        check("query", "query", "query");
+        check("a/.profile", ".profile", ".profile");
+        check("a.b/c", "c", "c");
+        check("a/dir/", "dir", "dir");
+        check("..", "..", "..");
+        check("é/ü.ä", "ü.ä", "ü");
+        check("", "", "");
     }
 }

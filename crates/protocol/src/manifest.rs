@@ -170,16 +170,15 @@ mod tests {
         Entry::File { hash: BlobHash([7; 32]), size: 3, executable }
     }
 
-    fn check(entries: &[(&str, Entry)], expect: Result<(), ManifestError>) {
-        let found = Manifest::decode(&manifest(entries).encode()).map(|_| ());
-        assert_eq!(found, expect);
+    fn check(entries: &[(&str, Entry)], expect: impl Into<Option<ManifestError>>) {
+        assert_eq!(Manifest::decode(&manifest(entries).encode()).err(), expect.into());
     }
 
     #[test]
     fn a_manifest_can_only_name_places_inside_its_own_root() {
-        check(&[("/bin/true", file(true))], Ok(()));
+        check(&[("/bin/true", file(true))], None);
         for path in ["bin/true", "/bin/../etc/passwd", "/bin//true", "/bin/.", "/", "/a\0b"] {
-            let expect = Err(ManifestError::Path { path: path.into() });
+            let expect = ManifestError::Path { path: path.into() };
             check(&[("/bin/true", file(true)), (path, file(false))], expect);
         }
     }
@@ -189,13 +188,13 @@ mod tests {
         let link = Entry::Symlink { target: "/etc".into() };
         check(
             &[("/bin/true", file(true)), ("/x", link), ("/x/passwd", file(false))],
-            Err(ManifestError::BelowFile { path: "/x/passwd".into(), parent: "/x".into() }),
+            ManifestError::BelowFile { path: "/x/passwd".into(), parent: "/x".into() },
         );
     }
 
     #[test]
     fn the_program_must_be_an_executable_file_of_the_manifest() {
-        let expect = || Err(ManifestError::Program { path: "/bin/true".into() });
+        let expect = || ManifestError::Program { path: "/bin/true".into() };
         check(&[("/bin/true", file(false))], expect());
         check(&[("/bin/false", file(true))], expect());
     }
@@ -203,12 +202,12 @@ mod tests {
     #[test]
     fn the_program_may_be_a_link_to_its_file() {
         let link = |target: &str| Entry::Symlink { target: target.into() };
-        let expect = || Err(ManifestError::Program { path: "/bin/true".into() });
+        let expect = || ManifestError::Program { path: "/bin/true".into() };
         check(
             &[("/bin", link("usr/bin")), ("/usr/bin/true", link("../lib/t")), ("/usr/lib/t", file(true))],
-            Ok(()),
+            None,
         );
-        check(&[("/bin/true", link("/x/y")), ("/x", link("//z/.")), ("/z/y", file(true))], Ok(()));
+        check(&[("/bin/true", link("/x/y")), ("/x", link("//z/.")), ("/z/y", file(true))], None);
         check(&[("/bin/true", link("true"))], expect());
         check(&[("/bin/true", link("../nowhere"))], expect());
         check(&[("/bin/true", link("/t")), ("/t", file(false))], expect());

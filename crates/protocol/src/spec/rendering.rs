@@ -59,7 +59,7 @@ fn check_paths_by_column(template: &Template, axes: &[Axis]) -> Result<(), Strin
             Piece::Value { axis, column, part } => {
                 let column = &axes[*axis as usize].columns[*column as usize];
                 let is_plain = |value: &str| !value.contains('/') && value.contains(|c| c != '.');
-                let parts = || column.values.iter().map(|value| part_of(value, *part));
+                let parts = || column.values.iter().map(|value| part.of(value));
                 if let Some(value) = parts().find(|value| !is_plain(value)) {
                     return Err(format!(
                         "the value '{value}' of '{}' is no part of a file name",
@@ -133,7 +133,7 @@ fn is_decodable(template: &Template, axes: &[Axis]) -> bool {
             Piece::Index { .. } | Piece::Seed => !stop.is_ascii_digit(),
             Piece::Value { axis, column, part } => {
                 let column = &axes[*axis as usize].columns[*column as usize];
-                !column.values.iter().any(|value| part_of(value, *part).contains(stop))
+                !column.values.iter().any(|value| part.of(value).contains(stop))
             }
         }
     };
@@ -162,7 +162,7 @@ fn has_distinct_rows(template: &Template, axes: &[Axis], axis: usize) -> bool {
     (0..rows).all(|row| {
         cells.clear();
         for (_, column, part) in &parts {
-            cells.push_str(part_of(axes[axis].columns[*column].values.get(row).unwrap_or_default(), *part));
+            cells.push_str(part.of(axes[axis].columns[*column].values.get(row).unwrap_or_default()));
             // No value has a NUL byte in it.
             cells.push('\0');
         }
@@ -217,24 +217,9 @@ fn render(template: &Template, axes: &[Axis], rows: &[usize], index: &str, seed:
             Piece::Value { axis, column, part } => {
                 let axis = *axis as usize;
                 let value = axes[axis].columns[*column as usize].values.get(rows[axis]);
-                out.push_str(part_of(value.unwrap_or_default(), *part));
+                out.push_str(part.of(value.unwrap_or_default()));
             }
         }
-    }
-}
-
-/// The same parts as `job-manager` takes when it makes the subjob.
-fn part_of(value: &str, part: ValuePart) -> &str {
-    let path = value.trim_end_matches('/');
-    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-    match part {
-        ValuePart::Whole => value,
-        ValuePart::Name => name,
-        // A name that starts with its only dot has no extension.
-        ValuePart::Stem => match name.rsplit_once('.') {
-            Some((stem, _)) if !stem.is_empty() && name != ".." => stem,
-            _ => name,
-        },
     }
 }
 
