@@ -119,7 +119,8 @@ fn announce(ready: &Ready, is_default: bool, json: bool) {
         return;
     }
     output::line(&format!("grid ready at {}", ready.server));
-    output::line(&format!("  console      {}/", ready.server));
+    let file = ready.login_file.display();
+    output::line(&format!("  console      {}/ (log in with the token in {file})", ready.server));
     output::line(&format!("  state        {}", ready.state.display()));
     if !is_default {
         output::line(&format!("  other shells export DCGRID_LOGIN={}", ready.login_file.display()));

@@ -5,6 +5,7 @@
 mod auth;
 mod blobs;
 mod client;
+mod console;
 mod jobs;
 mod listen;
 mod tokens;
@@ -71,6 +72,9 @@ impl IntoResponse for Refused {
 
 pub(crate) fn routes(app: App) -> Router {
     Router::new()
+        .route("/", get(console::home))
+        .route("/console/login", post(console::login))
+        .route("/console/jobs/{job}", get(console::job))
         .route("/v1/health", get(|| async { "ok\n" }))
         .route("/v1/whoami", get(whoami))
         .route("/v1/jobs", get(jobs::list).post(jobs::submit))
@@ -98,8 +102,9 @@ pub(crate) fn routes(app: App) -> Router {
 /// Gives the framework's own refusals (bad JSON, wrong method, too long) the form that all others have.
 async fn as_problem(response: Response) -> Response {
     let status = response.status();
-    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_JSON);
-    if is_json || !(status.is_client_error() || status.is_server_error()) {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_ours = kind.is_some_and(|kind| kind == PROBLEM_JSON || kind.as_bytes().starts_with(b"text/html"));
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let text = axum::body::to_bytes(response.into_body(), MAX_REFUSAL).await.unwrap_or_default();
