@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use attempts::Verdict;
-use model::{Capacity, ClientId, FailureReason, Fence, JobId, Resources, SubjobId, Timestamp, UserName};
+use model::{
+    ByteSize, Capacity, ClientId, FailureReason, Fence, JobId, Resources, SubjobId, Timestamp, UserName,
+};
 pub use queue::NewJob;
 use queue::Queue;
 
@@ -47,6 +49,19 @@ pub struct Held {
     pub dead: Vec<Fence>,
     /// Had run out, but nobody else has the subjob yet: live again.
     pub revived: Vec<Lease>,
+}
+
+/// A client's poll, as an offer to work.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    pub client: ClientId,
+    /// Number of the poll.
+    pub seq: u64,
+    /// Newest poll whose reply the client had when it made the offer.
+    pub answered: u64,
+    pub capacity: Capacity,
+    /// Most leases to give.
+    pub most: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -188,25 +203,29 @@ impl Scheduler {
         leases.filter(|lease| lease.seq == seq).cloned().collect()
     }
 
-    /// Gives a client as many waiting subjobs as fit into `capacity`, at most `most`.
-    pub fn assign(
-        &mut self,
-        now: Timestamp,
-        client: ClientId,
-        seq: u64,
-        capacity: Capacity,
-        most: usize,
-    ) -> Vec<Lease> {
-        self.clients.entry(client).or_default().offered = Some(capacity);
-        let mut free = capacity;
+    /// Gives a client as many waiting subjobs as fit into what it offers.
+    pub fn assign(&mut self, now: Timestamp, offer: &Offer) -> Vec<Lease> {
+        self.clients.entry(offer.client).or_default().offered = Some(offer.capacity);
+        let mut free = self.less_what_is_on_its_way(offer);
         let mut granted = Vec::new();
-        while granted.len() < most {
-            let Some((job, left)) = self.best_job(client, free) else { break };
-            let Some(lease) = self.grant(now, client, seq, job) else { break };
+        while granted.len() < offer.most {
+            let Some((job, left)) = self.best_job(offer.client, free) else { break };
+            let Some(lease) = self.grant(now, offer, job) else { break };
             free = left;
             granted.push(lease);
         }
         granted
+    }
+
+    /// What an offer leaves when leases that the client did not know of yet when it made it are taken off.
+    fn less_what_is_on_its_way(&self, offer: &Offer) -> Capacity {
+        let fences = self.clients.get(&offer.client).into_iter().flat_map(|known| &known.leases);
+        let leases = fences.filter_map(|fence| self.leases.get(fence));
+        let unknown = leases.filter(|lease| lease.seq > offer.answered);
+        let classes = unknown.filter_map(|lease| self.jobs.get(&lease.subjob.job)).map(Queue::class);
+        classes.fold(offer.capacity, |free, class| {
+            free.take(&class).unwrap_or(Capacity { cpus: 0, memory: ByteSize(0), disk: ByteSize(0) })
+        })
     }
 
     /// Ends a lease with success. `None` when the number is dead: nothing may then be counted.
@@ -278,14 +297,15 @@ impl Scheduler {
         !self.clients.iter().any(|(id, known)| !avoided.contains(id) && fits(known))
     }
 
-    fn grant(&mut self, now: Timestamp, client: ClientId, seq: u64, job: JobId) -> Option<Lease> {
-        let class = self.jobs.get(&job)?.class();
-        let queue = &self.jobs[&job];
-        let index = queue.next_for(client, |avoided| self.is_only_choice(avoided, &class))?;
+    fn grant(&mut self, now: Timestamp, offer: &Offer, job: JobId) -> Option<Lease> {
+        let queue = self.jobs.get(&job)?;
+        let class = queue.class();
+        let index = queue.next_for(offer.client, |avoided| self.is_only_choice(avoided, &class))?;
         let fence = self.next_fence;
         self.next_fence = Fence(fence.0 + 1);
         let attempt = self.with_queue(job, |queue| queue.lease(index, fence))?;
         let subjob = SubjobId { job, index };
+        let Offer { client, seq, .. } = *offer;
         let lease = Lease { fence, subjob, attempt, client, seq, since: now };
         self.hold(lease.clone());
         Some(lease)

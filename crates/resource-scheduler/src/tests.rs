@@ -1,7 +1,6 @@
 //! The scheduler against its own invariants: conservation, fencing, and who is given what.
 
 use super::*;
-use model::ByteSize;
 
 const CLASS: Resources = Resources { cpus: 1, memory: ByteSize(100), disk: ByteSize(100) };
 const ROOM: Capacity = Capacity { cpus: 8, memory: ByteSize(10_000), disk: ByteSize(10_000) };
@@ -31,6 +30,11 @@ fn scheduler(jobs: Vec<NewJob>) -> Scheduler {
     scheduler
 }
 
+/// An offer of a client that has the replies to all its earlier polls.
+fn offer(client: ClientId, seq: u64, capacity: Capacity, most: usize) -> Offer {
+    Offer { client, seq, answered: seq - 1, capacity, most }
+}
+
 fn exit() -> FailureReason {
     FailureReason::ExitCode { code: 1 }
 }
@@ -39,15 +43,25 @@ fn exit() -> FailureReason {
 fn a_client_gets_what_fits_and_no_more() {
     let mut scheduler = scheduler(vec![job(1, "a", 100)]);
     let capacity = Capacity { cpus: 8, memory: ByteSize(350), disk: ByteSize(10_000) };
-    assert_eq!(scheduler.assign(Timestamp(0), client(1), 1, capacity, 10).len(), 3);
-    assert_eq!(scheduler.assign(Timestamp(0), client(1), 2, ROOM, 2).len(), 2);
+    assert_eq!(scheduler.assign(Timestamp(0), &offer(client(1), 1, capacity, 10)).len(), 3);
+    assert_eq!(scheduler.assign(Timestamp(0), &offer(client(1), 2, ROOM, 2)).len(), 2);
     assert_eq!((scheduler.running_count(JobId(1)), scheduler.cursor(JobId(1))), (5, Some(5)));
+}
+
+#[test]
+fn leases_on_their_way_take_room_that_the_client_does_not_know_to_be_taken() {
+    let mut scheduler = scheduler(vec![job(1, "a", 100)]);
+    let two = Capacity { cpus: 2, ..ROOM };
+    assert_eq!(scheduler.assign(Timestamp(0), &offer(client(1), 1, two, 9)).len(), 2);
+    let overlapping = Offer { answered: 0, ..offer(client(1), 2, two, 9) };
+    assert_eq!(scheduler.assign(Timestamp(0), &overlapping), []);
+    assert_eq!(scheduler.assign(Timestamp(0), &offer(client(1), 3, two, 9)).len(), 2);
 }
 
 #[test]
 fn users_share_whatever_the_size_of_their_jobs() {
     let mut scheduler = scheduler(vec![job(1, "big", 1_000), job(2, "small", 3)]);
-    let granted = scheduler.assign(Timestamp(0), client(1), 1, ROOM, 6);
+    let granted = scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 6));
     let of_small = granted.iter().filter(|lease| lease.subjob.job == JobId(2)).count();
     assert_eq!(of_small, 3);
 }
@@ -57,19 +71,19 @@ fn a_job_that_no_client_can_run_does_not_hold_up_others() {
     let mut huge = job(1, "a", 5);
     huge.class.memory = ByteSize::gib(999);
     let mut scheduler = scheduler(vec![huge, job(2, "a", 1)]);
-    let granted = scheduler.assign(Timestamp(0), client(1), 1, ROOM, 6);
+    let granted = scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 6));
     assert_eq!(granted.iter().map(|lease| lease.subjob.job).collect::<Vec<_>>(), [JobId(2)]);
 }
 
 #[test]
 fn a_failed_subjob_goes_to_another_client_if_there_is_one() {
     let mut scheduler = scheduler(vec![job(1, "a", 1)]);
-    let lease = scheduler.assign(Timestamp(0), client(1), 1, ROOM, 1).remove(0);
-    scheduler.assign(Timestamp(0), client(2), 1, ROOM, 1);
+    let lease = scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 1)).remove(0);
+    scheduler.assign(Timestamp(0), &offer(client(2), 1, ROOM, 1));
     let ended = scheduler.fail_reported(lease.fence, client(1), exit()).expect("live");
     assert_eq!(ended.verdict, Verdict::Again);
-    assert_eq!(scheduler.assign(Timestamp(0), client(1), 2, ROOM, 1), []);
-    let again = scheduler.assign(Timestamp(0), client(2), 2, ROOM, 1).remove(0);
+    assert_eq!(scheduler.assign(Timestamp(0), &offer(client(1), 2, ROOM, 1)), []);
+    let again = scheduler.assign(Timestamp(0), &offer(client(2), 2, ROOM, 1)).remove(0);
     assert_eq!((again.subjob, again.attempt), (lease.subjob, 2));
     assert!(again.fence > lease.fence);
 }
@@ -78,7 +92,7 @@ fn a_failed_subjob_goes_to_another_client_if_there_is_one() {
 fn on_a_grid_of_one_client_it_goes_to_the_same_and_fails_after_its_attempts() {
     let mut scheduler = scheduler(vec![job(1, "a", 1)]);
     for attempt in 1..=3 {
-        let lease = scheduler.assign(Timestamp(0), client(1), u64::from(attempt), ROOM, 1).remove(0);
+        let lease = scheduler.assign(Timestamp(0), &offer(client(1), u64::from(attempt), ROOM, 1)).remove(0);
         assert_eq!(lease.attempt, attempt);
         let verdict = scheduler.fail_reported(lease.fence, client(1), exit()).expect("live").verdict;
         assert_eq!(verdict, if attempt == 3 { Verdict::Failed } else { Verdict::Again });
@@ -89,10 +103,10 @@ fn on_a_grid_of_one_client_it_goes_to_the_same_and_fails_after_its_attempts() {
 #[test]
 fn nothing_reported_under_a_dead_number_counts() {
     let mut scheduler = scheduler(vec![job(1, "a", 1)]);
-    let lease = scheduler.assign(Timestamp(0), client(1), 1, ROOM, 1).remove(0);
+    let lease = scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 1)).remove(0);
     assert_eq!(scheduler.succeed(lease.fence, client(2)), None, "another client's lease");
     assert_eq!(scheduler.expire(Timestamp(120_000)).len(), 1);
-    let second = scheduler.assign(Timestamp(120_000), client(2), 1, ROOM, 1).remove(0);
+    let second = scheduler.assign(Timestamp(120_000), &offer(client(2), 1, ROOM, 1)).remove(0);
     assert_eq!(scheduler.succeed(lease.fence, client(1)), None, "given to another meanwhile");
     assert!(scheduler.succeed(second.fence, client(2)).is_some());
     assert_eq!(scheduler.succeed(second.fence, client(2)), None, "already counted");
@@ -101,23 +115,23 @@ fn nothing_reported_under_a_dead_number_counts() {
 #[test]
 fn a_laptop_that_was_away_may_deliver_if_nobody_took_over() {
     let mut scheduler = scheduler(vec![job(1, "a", 1)]);
-    let lease = scheduler.assign(Timestamp(0), client(1), 1, ROOM, 1).remove(0);
+    let lease = scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 1)).remove(0);
     scheduler.expire(Timestamp(120_000));
     let held = scheduler.contact(Timestamp(500_000), client(1), 2, &[lease.fence]);
     assert_eq!(held.revived, std::slice::from_ref(&lease));
-    assert_eq!(scheduler.assign(Timestamp(500_000), client(2), 1, ROOM, 1), []);
+    assert_eq!(scheduler.assign(Timestamp(500_000), &offer(client(2), 1, ROOM, 1)), []);
     assert_eq!(scheduler.succeed(lease.fence, client(1)), Some(lease));
 }
 
 #[test]
 fn a_restarted_client_gives_its_subjobs_back_at_once() {
     let mut scheduler = scheduler(vec![job(1, "a", 1)]);
-    let lease = scheduler.assign(Timestamp(0), client(1), 1, ROOM, 1).remove(0);
+    let lease = scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 1)).remove(0);
     assert_eq!(scheduler.contact(Timestamp(1), client(1), 0, &[]), Held::default(), "still on its way");
     assert_eq!(scheduler.granted_to(client(1), 1), std::slice::from_ref(&lease));
     let held = scheduler.contact(Timestamp(2), client(1), 1, &[]);
     assert_eq!(held.lost.iter().map(|ended| &ended.lease).collect::<Vec<_>>(), [&lease]);
-    assert_eq!(scheduler.assign(Timestamp(3), client(1), 2, ROOM, 1).remove(0).attempt, 2);
+    assert_eq!(scheduler.assign(Timestamp(3), &offer(client(1), 2, ROOM, 1)).remove(0).attempt, 2);
 }
 
 #[test]
@@ -136,7 +150,7 @@ fn a_restarted_server_goes_on_where_it_was() {
         since: Timestamp(0),
     };
     scheduler.restore_lease(lease.clone(), Timestamp(0));
-    let granted = scheduler.assign(Timestamp(0), client(2), 1, ROOM, 2);
+    let granted = scheduler.assign(Timestamp(0), &offer(client(2), 1, ROOM, 2));
     let given: Vec<_> = granted.iter().map(|lease| (lease.subjob.index, lease.attempt)).collect();
     assert_eq!(given, [(3, 2), (4, 1)]);
     assert!(granted[0].fence > lease.fence);
@@ -146,7 +160,7 @@ fn a_restarted_server_goes_on_where_it_was() {
 #[test]
 fn a_removed_job_leaves_nothing() {
     let mut scheduler = scheduler(vec![job(1, "a", 5)]);
-    let granted = scheduler.assign(Timestamp(0), client(1), 1, ROOM, 2);
+    let granted = scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 2));
     assert_eq!(scheduler.remove_job(JobId(1)).len(), 2);
     assert!(!scheduler.has_waiting());
     let fences: Vec<Fence> = granted.iter().map(|lease| lease.fence).collect();
@@ -206,7 +220,7 @@ fn whatever_happens_each_subjob_ends_once() {
                     mine.retain(|fence| !contact.dead.contains(fence));
                     failed = contact.lost;
                     let most = random.below(4) as usize;
-                    let leases = scheduler.assign(Timestamp(now), who, seq, ROOM, most);
+                    let leases = scheduler.assign(Timestamp(now), &offer(who, seq, ROOM, most));
                     mine.extend(leases.iter().map(|lease| lease.fence));
                 }
                 4..7 if !mine.is_empty() => {

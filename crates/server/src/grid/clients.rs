@@ -12,7 +12,7 @@ use protocol::client_link::{
     Bytes, DeclaredOutput, Lease as LeaseMessage, MAX_PER_POLL, PollRequest, RegisterReply, secrets_info,
 };
 use resource_scheduler::attempts::Verdict;
-use resource_scheduler::{Ended, Lease};
+use resource_scheduler::{Ended, Lease, Offer};
 
 use super::jobs::secrets_context;
 use super::{Grid, Open};
@@ -162,7 +162,8 @@ impl Grid {
         }
         let running = self.scheduler.client_running(id) as usize;
         let most = self.nodes.lease_cap(id, now).min(MAX_PER_POLL).saturating_sub(running);
-        let leases = self.scheduler.assign(now, id, request.seq, request.capacity, most);
+        let PollRequest { seq, answered, capacity, .. } = *request;
+        let leases = self.scheduler.assign(now, &Offer { client: id, seq, answered, capacity, most });
         let mut messages = Vec::with_capacity(leases.len());
         for lease in leases {
             self.moved_cursors.insert(lease.subjob.job);
