@@ -94,7 +94,7 @@ pub struct FailureGroup {
     pub host_name: String,
 }
 
-/// `GET /v1/jobs/{job}/subjobs?state=&after=&limit=`: those that have ended, and those with a failed attempt.
+/// `GET /v1/jobs/{job}/subjobs?after=`: those of which an attempt has ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SubjobPage {
     pub subjobs: Vec<SubjobView>,

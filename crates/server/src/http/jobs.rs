@@ -1,14 +1,13 @@
 //! Jobs over HTTP: submit, look, fetch, cancel.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use job_manager::decompose::coordinates;
-use model::{BlobHash, FailureReason, JobId};
+use model::{BlobHash, JobId};
 use protocol::api::{
     AttemptView, FailureGroup, JobDetails, JobView, Problem, ProblemCode, ResultList, SubjobPage,
     SubjobState, SubjobView, SubmitReply, SubmitRequest,
@@ -17,6 +16,7 @@ use serde::Deserialize;
 
 use super::auth::User;
 use super::blobs::send_range;
+use super::views::{HostNames, group_failures, subjob_page};
 use super::{App, Refused};
 use crate::grid::Caller;
 use crate::problem::problem;
@@ -91,7 +91,7 @@ pub(super) async fn details(
         limits: plan.limits,
         attempts: plan.attempts,
         running: live.running,
-        failures: group(&failed, &hosts),
+        failures: group_failures(&failed, &hosts),
         waits: live.waits,
     }))
 }
@@ -99,11 +99,9 @@ pub(super) async fn details(
 #[derive(Debug, Deserialize)]
 pub(super) struct PageQuery {
     after: Option<u64>,
-    #[serde(default)]
-    failed: bool,
 }
 
-/// Subjobs that have ended, with all their attempts; with `failed`, those that have a failed attempt.
+/// Subjobs of which an attempt has ended, with their attempts.
 pub(super) async fn subjobs(
     State(app): State<App>,
     User(caller): User,
@@ -119,36 +117,9 @@ pub(super) async fn subjobs(
             Ok((plan, outcomes, app.read(|reader| reader.failed_attempts(job, from, PAGE))?))
         })
         .await?;
-    let hosts = host_names(&app, &failed).await?.into_iter().chain(host_names(&app, &outcomes).await?);
-    let hosts: BTreeMap<_, _> = hosts.collect();
-    let page_end =
-        |rows: &[EndedRow]| (rows.len() as u32 == PAGE).then(|| rows.last().map_or(from, |row| row.index));
-    // A page ends where the shorter of the two lists may be incomplete.
-    let end = [page_end(&outcomes), page_end(&failed)].into_iter().flatten().min();
-    let mut pages: BTreeMap<u64, SubjobView> = BTreeMap::new();
-    let ended = outcomes
-        .iter()
-        .filter(|_| !query.failed)
-        .chain(&failed)
-        .chain(outcomes.iter().filter(|o| query.failed && o.failure.is_some()));
-    for row in ended.filter(|row| end.is_none_or(|end| row.index <= end)) {
-        let view = pages.entry(row.index).or_insert_with(|| SubjobView {
-            subjob: row.index,
-            state: SubjobState::Waiting,
-            values: coordinates(&plan, row.index).into_iter().collect(),
-            attempts: Vec::new(),
-        });
-        if view.attempts.iter().all(|attempt| attempt.attempt != row.attempt) {
-            view.attempts.push(attempt_view(row, &hosts));
-        }
-    }
-    for row in &outcomes {
-        if let Some(view) = pages.get_mut(&row.index) {
-            view.state = if row.failure.is_none() { SubjobState::Succeeded } else { SubjobState::Failed };
-            view.attempts.sort_by_key(|attempt| attempt.attempt);
-        }
-    }
-    Ok(Json(SubjobPage { subjobs: pages.into_values().collect(), next: end }))
+    let mut hosts = host_names(&app, &failed).await?;
+    hosts.extend(host_names(&app, &outcomes).await?);
+    Ok(Json(subjob_page(&plan, &outcomes, &failed, PAGE as usize, &hosts)))
 }
 
 pub(super) async fn subjob_file(
@@ -214,42 +185,7 @@ fn gone(job: JobId) -> Problem {
     problem(ProblemCode::NotFound, format!("job {job} is gone"), "see `dcgrid jobs`")
 }
 
-type HostNames = BTreeMap<model::ClientId, String>;
-
 async fn host_names(app: &App, rows: &[EndedRow]) -> Result<HostNames, Problem> {
-    let clients: std::collections::BTreeSet<_> = rows.iter().map(|row| row.client).collect();
+    let clients: BTreeSet<_> = rows.iter().map(|row| row.client).collect();
     app.handle.call(move |grid, _| Ok(clients.into_iter().map(|id| (id, grid.host_name(id))).collect())).await
-}
-
-fn attempt_view(row: &EndedRow, hosts: &HostNames) -> AttemptView {
-    AttemptView {
-        attempt: row.attempt,
-        client: row.client,
-        host_name: hosts.get(&row.client).cloned().unwrap_or_default(),
-        ended: row.ended,
-        wall_s: row.usage.wall.as_secs_f64(),
-        cpu_s: row.usage.cpu.as_secs_f64(),
-        peak_memory_bytes: row.usage.peak_memory.0,
-        failure: row.failure.as_ref().map(ToString::to_string),
-        class: row.failure.as_ref().map(FailureReason::class),
-    }
-}
-
-/// Failed attempts by what they say, the commonest first.
-fn group(failed: &[EndedRow], hosts: &HostNames) -> Vec<FailureGroup> {
-    let mut groups: BTreeMap<String, FailureGroup> = BTreeMap::new();
-    for row in failed {
-        let Some(reason) = &row.failure else { continue };
-        let group = groups.entry(reason.to_string()).or_insert_with(|| FailureGroup {
-            class: reason.class(),
-            reason: reason.to_string(),
-            attempts: 0,
-            example: row.index,
-            host_name: hosts.get(&row.client).cloned().unwrap_or_default(),
-        });
-        group.attempts += 1;
-    }
-    let mut groups: Vec<FailureGroup> = groups.into_values().collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.attempts));
-    groups
 }

@@ -9,6 +9,7 @@ mod console;
 mod jobs;
 mod listen;
 mod tokens;
+mod views;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
