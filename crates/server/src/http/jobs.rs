@@ -9,8 +9,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use model::{BlobHash, JobId};
 use protocol::api::{
-    AttemptView, FailureGroup, JobDetails, JobView, Problem, ProblemCode, ResultList, SubjobPage,
-    SubjobState, SubjobView, SubmitReply, SubmitRequest,
+    JobDetails, JobView, Problem, ProblemCode, ResultList, SubjobPage, SubmitReply, SubmitRequest,
 };
 use serde::Deserialize;
 
