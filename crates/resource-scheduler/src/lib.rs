@@ -119,6 +119,18 @@ impl Scheduler {
         self.leases.get(&fence)
     }
 
+    /// The subjob that a client may still deliver under a number: the lease is live, or it ran out and nobody took
+    /// over.
+    pub fn deliverable(&self, fence: Fence, client: ClientId) -> Option<SubjobId> {
+        match self.leases.get(&fence) {
+            Some(lease) => (lease.client == client).then_some(lease.subjob),
+            None => self
+                .jobs
+                .iter()
+                .find_map(|(job, queue)| Some(SubjobId { job: *job, index: queue.ran_out(fence, client)? })),
+        }
+    }
+
     /// Live leases of a job, in no order.
     pub fn running(&self, job: JobId) -> impl Iterator<Item = &Lease> {
         let fences = self.jobs.get(&job).into_iter().flat_map(Queue::live);
@@ -345,8 +357,7 @@ impl Scheduler {
     }
 
     fn revive(&mut self, fence: Fence, client: ClientId) -> Option<Lease> {
-        let job =
-            self.jobs.iter_mut().find_map(|(id, queue)| queue.has_run_out(fence, client).then_some(*id))?;
+        let SubjobId { job, .. } = self.deliverable(fence, client)?;
         let lease = self.with_queue(job, |queue| queue.revive(fence))?.map(|out| Lease {
             fence,
             subjob: SubjobId { job, index: out.index },

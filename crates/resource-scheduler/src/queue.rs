@@ -167,8 +167,10 @@ impl Queue {
         }
     }
 
-    pub(crate) fn has_run_out(&self, fence: Fence, client: ClientId) -> bool {
-        self.run_out.values().any(|out| out.fence == fence && out.client == client)
+    /// The subjob of a lease that ran out while nobody else has it.
+    pub(crate) fn ran_out(&self, fence: Fence, client: ClientId) -> Option<u64> {
+        let mut outs = self.run_out.values();
+        outs.find(|out| out.fence == fence && out.client == client).map(|out| out.index)
     }
 
     /// Makes a lease that ran out live again.

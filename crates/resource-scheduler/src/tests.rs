@@ -107,6 +107,7 @@ fn nothing_reported_under_a_dead_number_counts() {
     assert_eq!(scheduler.succeed(lease.fence, client(2)), None, "another client's lease");
     assert_eq!(scheduler.expire(Timestamp(120_000)).len(), 1);
     let second = scheduler.assign(Timestamp(120_000), &offer(client(2), 1, ROOM, 1)).remove(0);
+    assert_eq!(scheduler.deliverable(lease.fence, client(1)), None, "given to another meanwhile");
     assert_eq!(scheduler.succeed(lease.fence, client(1)), None, "given to another meanwhile");
     assert!(scheduler.succeed(second.fence, client(2)).is_some());
     assert_eq!(scheduler.succeed(second.fence, client(2)), None, "already counted");
@@ -117,6 +118,8 @@ fn a_laptop_that_was_away_may_deliver_if_nobody_took_over() {
     let mut scheduler = scheduler(vec![job(1, "a", 1)]);
     let lease = scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 1)).remove(0);
     scheduler.expire(Timestamp(120_000));
+    assert_eq!(scheduler.deliverable(lease.fence, client(1)), Some(lease.subjob));
+    assert_eq!(scheduler.deliverable(lease.fence, client(2)), None);
     let held = scheduler.contact(Timestamp(500_000), client(1), 2, &[lease.fence]);
     assert_eq!(held.revived, std::slice::from_ref(&lease));
     assert_eq!(scheduler.assign(Timestamp(500_000), &offer(client(2), 1, ROOM, 1)), []);

@@ -100,10 +100,9 @@ impl Grid {
         Ok(())
     }
 
-    /// The most bytes a client may upload under a lease, if it holds it.
+    /// The most bytes a client may upload under a lease, if it may deliver under it.
     pub fn upload_limit(&self, id: ClientId, fence: Fence) -> Result<u64, Problem> {
-        let lease = self.scheduler.lease(fence).filter(|lease| lease.client == id);
-        let plan = lease.and_then(|lease| self.plan(lease.subjob.job));
+        let plan = self.scheduler.deliverable(fence, id).and_then(|subjob| self.plan(subjob.job));
         let plan = plan.ok_or_else(|| {
             let detail = format!("lease {fence} is not live");
             problem(ProblemCode::NotAllowed, detail, "drop the subjob")
@@ -181,11 +180,10 @@ impl Grid {
 
     fn report(&mut self, now: Timestamp, id: ClientId, report: VerifiedReport) {
         let VerifiedReport { fence, failure, outputs, usage } = report;
-        let plan = self.scheduler.lease(fence).and_then(|lease| self.plan(lease.subjob.job));
-        let index = self.scheduler.lease(fence).map_or(0, |lease| lease.subjob.index);
         let failure = failure.or_else(|| {
-            let plan = plan.as_deref()?;
-            too_fast(plan, usage).or_else(|| missing_output(plan, index, &outputs))
+            let subjob = self.scheduler.deliverable(fence, id)?;
+            let plan = self.plan(subjob.job)?;
+            too_fast(&plan, usage).or_else(|| missing_output(&plan, subjob.index, &outputs))
         });
         let Some(reason) = failure else {
             if let Some(lease) = self.scheduler.succeed(fence, id) {
