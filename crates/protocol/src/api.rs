@@ -54,7 +54,7 @@ pub struct JobView {
     pub counts: Counts,
     /// Processor seconds of all attempts that succeeded.
     pub cpu_s: f64,
-    /// Grows with every change; `?after=VERSION&wait_s=N` waits for a newer one.
+    /// Another one after every change; `?after=VERSION&wait_s=N` waits for that while the job has not ended.
     pub version: u64,
 }
 

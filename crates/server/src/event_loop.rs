@@ -98,7 +98,7 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(stopping()))
     }
 
-    /// Waits until a job's version is above `after`, or for `wait`.
+    /// Waits until a job's version is not `after` or the job has ended, or for `wait`.
     pub async fn watch(&self, caller: Caller, job: JobId, after: u64, wait: Duration) -> Answer<JobView> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Watch { caller, job, after, wait, reply })?;
@@ -274,7 +274,9 @@ impl EventLoop {
         }
         match self.grid.poll(now, client, &request, reports) {
             Ok(outcome) if outcome.is_empty() && request.wait_s > 0 => {
-                let wait = Duration::from_secs(u64::from(request.wait_s)).min(MAX_WAIT);
+                // A held poll is a heartbeat that has not come: a lease must outlast it by far.
+                let most = MAX_WAIT.min(self.parts.lease_ttl / 3);
+                let wait = Duration::from_secs(u64::from(request.wait_s)).min(most);
                 self.parked.insert(client, Parked { request, until: Instant::now() + wait, reply });
             }
             Ok(outcome) => self.deferred.push(deferred(reply, Ok(poll_reply(&request, outcome)))),
@@ -364,7 +366,10 @@ impl EventLoop {
         let now = Instant::now();
         for watcher in std::mem::take(&mut self.watchers) {
             match self.grid.view_job(&watcher.caller, watcher.job) {
-                Ok(view) if view.version <= watcher.after && watcher.until > now => {
+                // Versions begin anew when the server is restarted, so a lower one is news too.
+                Ok(view)
+                    if view.version == watcher.after && !view.state.is_final() && watcher.until > now =>
+                {
                     self.watchers.push(watcher);
                 }
                 answer => drop(watcher.reply.send(answer)),

@@ -16,6 +16,9 @@ use crate::store::{SignedApplication, Sqlite};
 
 const SECRET: [u8; SECRET_LEN] = [5; SECRET_LEN];
 
+/// Much less than anything is held for.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
 struct Bench {
     handle: Handle,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -219,6 +222,37 @@ fn a_parked_poll_is_answered_as_soon_as_there_is_work() {
         tokio::join!(poll, submit).0
     });
     assert_eq!(reply.expect("polls").leases.len(), 2);
+}
+
+#[test]
+fn a_revoked_client_hears_of_it_while_its_poll_is_held() {
+    let bench = Bench::new();
+    let id = link::keys::client_id(&bench.client.public());
+    let request = PollRequest { wait_s: 45, ..Bench::request(1, Vec::new()) };
+    let handle = bench.handle.clone();
+    let answered = bench.runtime.block_on(async {
+        let poll = handle.poll(id, request, Vec::new());
+        let revoke = handle.call(move |grid, now| grid.revoke_client(now, id));
+        tokio::time::timeout(AT_ONCE, async { tokio::join!(poll, revoke) }).await
+    });
+    let (reply, revoked) = answered.expect("not held any longer");
+    assert!(reply.is_ok() && revoked.is_ok());
+    let next = bench.poll(Bench::request(2, Vec::new()), Vec::new());
+    assert_eq!(next.expect_err("revoked").code, ProblemCode::ClientRevoked);
+}
+
+#[test]
+fn who_watches_a_job_over_a_restart_is_not_kept_waiting() {
+    let mut bench = Bench::new();
+    let job = bench.submit(4).expect("submits");
+    bench.poll(Bench::request(1, Vec::new()), Vec::new()).expect("polls");
+    let admin = admin();
+    let view = bench.runtime.block_on(bench.handle.call(move |grid, _| grid.view_job(&admin, job)));
+    let before = view.expect("there").version;
+    bench.restart();
+    let watch = bench.handle.watch(self::admin(), job, before, Duration::from_secs(30));
+    let answered = bench.runtime.block_on(async { tokio::time::timeout(AT_ONCE, watch).await });
+    assert_ne!(answered.expect("not held").expect("there").version, before);
 }
 
 #[test]

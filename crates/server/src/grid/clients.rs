@@ -94,6 +94,8 @@ impl Grid {
             return Err(problem(ProblemCode::NotFound, format!("there is no client {id}"), fix));
         }
         self.ops.push(Op::RevokeClient(id));
+        // Ends its parked poll, so that it hears of it now and not when the poll is over.
+        self.revoked_leases.entry(id).or_default();
         for ended in self.scheduler.drop_client(id, "its key was revoked") {
             self.attempt_failed(now, ended, Usage::default(), Vec::new());
         }
