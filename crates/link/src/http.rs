@@ -46,7 +46,15 @@ impl Address {
         if uri.path() != "/" || authority.as_str() != rest || rest.contains('@') {
             return Err(bad("there is more than a host and a port"));
         }
-        Ok(Address { host: authority.host().to_owned(), port: authority.port_u16().unwrap_or(443) })
+        // What is no port is passed over by the parser.
+        let port = match rest.strip_prefix(authority.host()).unwrap_or_default() {
+            "" => 443,
+            port => port
+                .strip_prefix(':')
+                .and_then(|port| port.parse().ok())
+                .ok_or_else(|| bad("it has a bad port"))?,
+        };
+        Ok(Address { host: authority.host().to_owned(), port })
     }
 }
 
@@ -173,11 +181,7 @@ impl Connection {
         let host = self.address.host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host)
             .map_err(|_| LinkError::Url { url: server.clone(), why: "the host is no DNS name or address" })?;
-        let stream = self
-            .tls
-            .connect(name, tcp)
-            .await
-            .map_err(|source| LinkError::Tls { server: server.clone(), source })?;
+        let stream = self.tls.connect(name, tcp).await.map_err(|source| handshake_error(&server, source))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|source| LinkError::Http { server: server.clone(), source })?;
@@ -210,6 +214,15 @@ impl Connection {
             Some(status) if status.starts_with('2') => Ok(tcp),
             _ => Err(failed(line)),
         }
+    }
+}
+
+/// What a handshake that failed means: another server, or a connection that broke.
+fn handshake_error(server: &str, source: std::io::Error) -> LinkError {
+    let server = server.to_owned();
+    match source.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(_) => LinkError::Tls { server, source },
+        None => LinkError::Connect { server, source },
     }
 }
 
@@ -290,6 +303,14 @@ mod tests {
         for bad in ["http://grid", "grid:7070", "https://", "https://a/b", "https://u@a", "https://a:x", ""] {
             check(bad, None);
         }
+    }
+
+    #[test]
+    fn a_connection_that_breaks_in_the_handshake_is_no_wrong_server() {
+        let broken = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        assert!(matches!(handshake_error("s", broken), LinkError::Connect { .. }));
+        let certificate = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        assert!(matches!(handshake_error("s", std::io::Error::other(certificate)), LinkError::Tls { .. }));
     }
 
     #[test]
