@@ -69,6 +69,8 @@ impl Trust {
                 return None;
             }
             Suspicion::Neutral => return None,
+            // What was begun before the back-off is no trial after it.
+            _ if self.backed_off(now).is_some() => return None,
             Suspicion::QuickSuccess => true,
             Suspicion::Quick { client_is_to_blame } => client_is_to_blame,
         };
@@ -145,6 +147,7 @@ mod tests {
         for index in 0..3 {
             trust.finished(subjob(1, index), quick, Timestamp(0));
         }
+        assert_eq!(trust.finished(subjob(1, 8), quick, Timestamp(1)), None, "it was begun before");
         let until = Timestamp(0).plus(BACK_OFF);
         assert_eq!(trust.backed_off(Timestamp(0)).map(|(until, _)| until), Some(until));
         assert_eq!((trust.lease_cap(Timestamp(0)), trust.lease_cap(until)), (0, 1));
