@@ -98,7 +98,7 @@ async fn attempt(
         order = ordered(&mut orders) => return Err(evicted(order).into()),
     };
     let running = start(shared, lease, &tree, directory)?;
-    let exit = wait(running, orders).await;
+    let exit = wait(running, &mut orders).await;
     let usage = exit.usage;
     let (stdout, stderr) = (directory.join(STDOUT), directory.join(STDERR));
     if let Some(reason) = failure(&exit, lease) {
@@ -126,7 +126,10 @@ async fn attempt(
             return Err(Failed { reason, outputs, usage });
         }
     };
-    let sent = send(link, lease, outputs).await;
+    let sent = tokio::select! {
+        sent = send(link, lease, outputs) => sent,
+        order = ordered(&mut orders) => Err(evicted(order)),
+    };
     sent.map(|outputs| (outputs, usage)).map_err(|reason| Failed { reason, outputs: Vec::new(), usage })
 }
 
@@ -221,12 +224,12 @@ fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Resul
 }
 
 /// Waits for the end, and brings it about when it is ordered.
-async fn wait(running: Running, mut orders: watch::Receiver<Order>) -> Exit {
+async fn wait(running: Running, orders: &mut watch::Receiver<Order>) -> Exit {
     let control: Control = running.control();
     let mut ended = tokio::task::spawn_blocking(move || running.wait());
     let order = tokio::select! {
         exit = &mut ended => return exit.expect("waiting for a sandbox does not panic"),
-        order = ordered(&mut orders) => order,
+        order = ordered(orders) => order,
     };
     control.terminate(match order {
         Order::Cancel => Cause::Cancelled,

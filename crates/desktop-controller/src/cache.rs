@@ -1,20 +1,25 @@
 //! The client's cache of blobs: verified as they arrive, shared by attempts, bounded, the oldest go first.
 //!
 //! A blob is a file named by its hash. It appears under that name only when its bytes have that hash; a download
-//! that was broken off goes on where it stopped.
+//! that was broken off goes on where it stopped, also while the server can't be reached.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use link::{ClientLink, LinkError};
 use model::{BlobHash, ByteSize};
-use protocol::api::MAX_PART;
+use protocol::api::{MAX_PART, ProblemCode};
 use thiserror::Error;
 
 use crate::ControllerError;
+use crate::attempt::describe;
+use crate::controller::Backoff;
 use crate::identity::make_directory;
 
 #[derive(Debug, Error)]
@@ -35,12 +40,14 @@ pub(crate) enum CacheError {
 pub(crate) struct Cache {
     directory: PathBuf,
     limit: ByteSize,
+    /// Blobs that are being fetched: whoever wants the same one waits and finds it.
+    fetching: Mutex<HashMap<BlobHash, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Cache {
     pub(crate) fn open(directory: PathBuf, limit: ByteSize) -> Result<Self, ControllerError> {
         make_directory(&directory, 0o700)?;
-        Ok(Cache { directory, limit })
+        Ok(Cache { directory, limit, fetching: Mutex::default() })
     }
 
     /// Where a blob lies once it has been fetched.
@@ -56,6 +63,8 @@ impl Cache {
         size: u64,
     ) -> Result<PathBuf, CacheError> {
         let path = self.path(hash);
+        let turn = self.turn(hash);
+        let _turn = turn.lock().await;
         if fs::metadata(&path).is_ok_and(|found| found.len() == size) {
             touch(&path);
             return Ok(path);
@@ -69,7 +78,7 @@ impl Cache {
         let mut done = io::copy(&mut (&mut *file).take(size), &mut hasher).map_err(disk)?;
         file.seek(SeekFrom::Start(done)).map_err(disk)?;
         while done < size {
-            let part = link.get_blob(hash, done, (size - done).min(MAX_PART as u64)).await?;
+            let part = part(link, hash, done, (size - done).min(MAX_PART as u64)).await?;
             if part.is_empty() || done + part.len() as u64 > size {
                 remove(&partial);
                 return Err(CacheError::Size {
@@ -91,6 +100,19 @@ impl Cache {
         Ok(path)
     }
 
+    /// What a fetch of a blob holds, so that no two write to one file.
+    fn turn(&self, hash: &BlobHash) -> Arc<tokio::sync::Mutex<()>> {
+        // A map that was left by a panic is as good as any: each change of it is whole.
+        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        fetching.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = fetching.get(hash).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        fetching.insert(*hash, Arc::downgrade(&turn));
+        turn
+    }
+
     /// Removes what was used longest ago until the cache is within its limit.
     pub(crate) fn evict(&self) {
         let mut entries: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
@@ -108,6 +130,23 @@ impl Cache {
             }
             remove(&path);
             total -= size;
+        }
+    }
+}
+
+/// Fetches a part, again and again while the server can't be reached or is too busy: that is no fault of this
+/// client, and says nothing about the subjob. Who waits for it ends the waiting.
+async fn part(link: &mut ClientLink, hash: &BlobHash, offset: u64, len: u64) -> Result<Bytes, LinkError> {
+    let mut backoff = Backoff::default();
+    loop {
+        match link.get_blob(hash, offset, len).await {
+            Err(error)
+                if error.is_passing() && matches!(error.code(), None | Some(ProblemCode::Overloaded)) =>
+            {
+                tracing::warn!(error = describe(&error), %hash, "download interrupted");
+                backoff.wait().await;
+            }
+            done => return done,
         }
     }
 }
