@@ -93,8 +93,10 @@ fn code(error: &anyhow::Error) -> Exit {
         if let Some(ControllerError::Link(link)) = cause.downcast_ref::<ControllerError>() {
             return link_code(link);
         }
-        if let Some(ControllerError::NotJoined | ControllerError::Token(_)) = cause.downcast_ref() {
-            return Exit::Refused;
+        match cause.downcast_ref() {
+            Some(ControllerError::NotJoined | ControllerError::Token(_)) => return Exit::Refused,
+            Some(ControllerError::InUse { .. }) => return Exit::Usage,
+            _ => {}
         }
         if cause.is::<SpecErrors>() || cause.is::<wrap::WrapError>() {
             return Exit::Usage;

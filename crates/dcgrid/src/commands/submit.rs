@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use link::UserLink;
+use link::{LinkError, UserLink};
 use model::plan::{Content, Plan};
 use model::{BlobHash, ByteSize};
-use protocol::api::{SubmitReply, SubmitRequest};
+use protocol::api::{ProblemCode, SubmitReply, SubmitRequest};
 use protocol::spec::{Document, SecretSource, Spec, SpecFiles, glob_matches, resolve};
 use protocol::split::{READ_BUFFER, SplitFormat, SplitIndex, SplitRule, index};
 use serde::Serialize;
@@ -18,6 +19,12 @@ use crate::commands::wait::wait;
 use crate::exit::{Exit, fault};
 use crate::output;
 use crate::settings::connect;
+
+/// How long a server that was lost in the middle of a submission is tried again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Time between two such tries.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A job spec's text, and how it is to be read.
 #[derive(Debug)]
@@ -165,14 +172,44 @@ impl ReadyJob {
         output::line(&format!("  inputs       {} files, {}", checked.input_files, ByteSize(input_bytes)));
     }
 
-    /// Uploads what the server lacks, and submits.
+    /// Uploads what the server lacks, and submits. A server that answers at first and then can't be reached is
+    /// asked again for a while: under the same key, so that it is one job whatever became of the answer.
     pub async fn submit(&self, link: &mut UserLink, quiet: bool) -> anyhow::Result<SubmitReply> {
-        let mut blobs: Vec<BlobHash> = self.sources.keys().copied().collect();
-        blobs.push(self.manifest_hash);
-        let missing = link.missing(&blobs).await?;
+        let request = self.request()?;
+        let mut missing = self.missing(link).await?;
         if missing.len() > 1 && !quiet {
             output::note(&format!("uploading {} files", missing.len()));
         }
+        let begun = Instant::now();
+        loop {
+            match self.send(link, missing, &request).await {
+                Err(error) if is_interruption(&error) && begun.elapsed() < PATIENCE => {
+                    tracing::warn!("{error:#}; trying again");
+                }
+                done => return done,
+            }
+            missing = loop {
+                tokio::time::sleep(RETRY_PAUSE).await;
+                match self.missing(link).await {
+                    Err(error) if is_interruption(&error) && begun.elapsed() < PATIENCE => {}
+                    answer => break answer?,
+                }
+            };
+        }
+    }
+
+    async fn missing(&self, link: &mut UserLink) -> anyhow::Result<BTreeMap<BlobHash, u64>> {
+        let mut blobs: Vec<BlobHash> = self.sources.keys().copied().collect();
+        blobs.push(self.manifest_hash);
+        Ok(link.missing(&blobs).await?)
+    }
+
+    async fn send(
+        &self,
+        link: &mut UserLink,
+        missing: BTreeMap<BlobHash, u64>,
+        request: &SubmitRequest,
+    ) -> anyhow::Result<SubmitReply> {
         for (hash, offset) in missing {
             if hash == self.manifest_hash {
                 link.upload_bytes(&hash, &self.manifest).await?;
@@ -182,7 +219,11 @@ impl ReadyJob {
                 sent.with_context(|| format!("uploading '{}'", path.display()))?;
             }
         }
-        let request = SubmitRequest {
+        Ok(link.post("/v1/jobs", request).await?)
+    }
+
+    fn request(&self) -> anyhow::Result<SubmitRequest> {
+        Ok(SubmitRequest {
             spec: if self.spec.is_json {
                 Some(serde_json::value::RawValue::from_string(self.spec.text.clone())?)
             } else {
@@ -193,12 +234,18 @@ impl ReadyJob {
             application: self.manifest_hash,
             secrets: self.secrets.clone(),
             idempotency_key: idempotency_key()?,
-        };
-        Ok(link.post("/v1/jobs", &request).await?)
+        })
     }
 }
 
-/// Drawn anew for each submission; the connection repeats a broken request under the same key.
+/// Whether the server was lost on the way rather than said no.
+fn is_interruption(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<LinkError>().is_some_and(|error| {
+        error.is_passing() && matches!(error.code(), None | Some(ProblemCode::Overloaded))
+    })
+}
+
+/// Drawn anew for each submission.
 fn idempotency_key() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| fault(Exit::Internal, error.to_string(), ""))?;
