@@ -3,7 +3,9 @@
 //! A new measurement is one more entry of [`BENCHES`]. Most compare two commands: [`compare`] runs them in
 //! interleaved pairs, so that a machine that slows down slows both, and prints the median of the pairs' ratios.
 
-use std::path::Path;
+mod grid;
+
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,8 +21,12 @@ struct Bench {
     run: fn(&Workspace, usize) -> Result<()>,
 }
 
-const BENCHES: &[Bench] =
-    &[Bench { name: "start", about: "`dcgrid --version` against /bin/true", rounds: 101, run: start }];
+const BENCHES: &[Bench] = &[
+    Bench { name: "start", about: "`dcgrid --version` against /bin/true", rounds: 101, run: start },
+    Bench { name: "run", about: "`dcgrid run -- echo hi` against echo", rounds: 31, run: grid::run },
+    Bench { name: "dispatch", about: "subjobs a second through one server", rounds: 3, run: grid::dispatch },
+    Bench { name: "idle", about: "processor time and memory of an idle client", rounds: 2, run: grid::idle },
+];
 
 /// Pairs that are run before any is counted: they fill the caches.
 const WARM_UP: usize = 3;
@@ -57,9 +63,14 @@ pub fn run(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
     (bench.run)(workspace, rounds.unwrap_or(bench.rounds))
 }
 
-fn start(workspace: &Workspace, rounds: usize) -> Result<()> {
+/// Builds the release binary; returns where it is.
+fn build(workspace: &Workspace) -> Result<PathBuf> {
     step(cargo().args(["build", "--quiet", "--release", "--locked", "--package", "dcgrid"]))?;
-    let dcgrid = workspace.target.join("release/dcgrid");
+    Ok(workspace.target.join("release/dcgrid"))
+}
+
+fn start(workspace: &Workspace, rounds: usize) -> Result<()> {
+    let dcgrid = build(workspace)?;
     compare(
         &Side { program: &dcgrid, arguments: &["--version"] },
         &Side { program: Path::new("/bin/true"), arguments: &[] },
