@@ -8,7 +8,8 @@
 //!    └───────────────────────────success─────────────────────────────────────────────┘
 //! ```
 //! A quick end only counts when the client is to blame: its own fault, or a job that runs well elsewhere, or
-//! several jobs. One malformed job on a grid of one client is not a black hole.
+//! several jobs. One malformed job on a grid of one client is not a black hole. And a subjob that failed for good
+//! is wrong itself: it is taken off every client's row.
 
 use std::time::Duration;
 
@@ -90,6 +91,11 @@ impl Trust {
         Some(why)
     }
 
+    /// Forgets the quick ends of a subjob.
+    pub(crate) fn exonerate(&mut self, subjob: SubjobId) {
+        self.quick.retain(|(earlier, _)| *earlier != subjob);
+    }
+
     /// Whether the quick ends point at the client rather than at one job.
     fn client_is_to_blame(&self) -> bool {
         let mut jobs: Vec<JobId> = self.quick.iter().map(|(subjob, _)| subjob.job).collect();
@@ -138,6 +144,16 @@ mod tests {
     fn one_malformed_job_is_not_blamed_on_the_client_but_several_are() {
         check(&[(1, 0, false), (1, 1, false), (1, 2, false), (1, 3, false)], None);
         check(&[(1, 0, false), (1, 1, false), (2, 0, false)], Some(2));
+    }
+
+    #[test]
+    fn a_subjob_that_failed_for_good_is_held_against_nobody() {
+        let mut trust = Trust::default();
+        let quick = Suspicion::Quick { client_is_to_blame: false };
+        for job in 0..9 {
+            assert_eq!(trust.finished(subjob(job, 0), quick, Timestamp(0)), None);
+            trust.exonerate(subjob(job, 0));
+        }
     }
 
     #[test]

@@ -166,6 +166,13 @@ impl NodeManager {
         client.trust.finished(subjob, suspicion, now)
     }
 
+    /// Holds a subjob that failed for good against no client: it is wrong itself.
+    pub fn exonerate(&mut self, subjob: SubjobId) {
+        for client in self.clients.values_mut() {
+            client.trust.exonerate(subjob);
+        }
+    }
+
     /// Whether the client may be given work now.
     pub fn standing(&self, id: ClientId, now: Timestamp) -> Standing {
         let Some(client) = self.clients.get(&id) else { return Standing::Offline };

@@ -238,6 +238,9 @@ impl Grid {
             }
             Verdict::Failed => {
                 self.ops.push(Op::AddOutcome(row));
+                if reason.class() == FailureClass::MalformedSubjob {
+                    self.nodes.exonerate(lease.subjob);
+                }
                 match self.jobs.failed(job, &reason, now) {
                     Ok(next) => self.job_goes_on(job, &next),
                     Err(error) => tracing::error!(%error, "a subjob failed in a job that does not run"),
