@@ -5,6 +5,8 @@
 
 mod clients;
 mod jobs;
+#[cfg(test)]
+mod simulation;
 mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -10,6 +10,7 @@ use model::{
 use protocol::api::{ResultFile, TokenGrants};
 use resource_scheduler::Lease;
 
+use super::memory::Memory;
 use super::{EndedRow, NewJobRow, Op, SignedApplication, Sqlite, Store, TokenRow};
 
 fn plan() -> Plan {
@@ -82,6 +83,8 @@ fn on_every_store(test: impl Fn(&dyn Fn() -> Box<dyn Store>)) {
     let directory = tempfile::tempdir().expect("temporary directory");
     let path = directory.path().join("grid.sqlite");
     test(&|| Box::new(Sqlite::open(&path).expect("opens")));
+    let memory = Memory::default();
+    test(&|| Box::new(memory.clone()));
 }
 
 #[test]

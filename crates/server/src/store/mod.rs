@@ -2,13 +2,15 @@
 //!
 //! A batch of operations is committed whole or not at all, and survives a loss of power once [`Store::commit`]
 //! has returned. There is a row per job, per live lease and per subjob that has ended; never one per waiting
-//! subjob. [`Sqlite`] is the store; [`faulty::Faulty`] wraps one to fail on demand.
+//! subjob. [`Sqlite`] is the store. Tests have another in memory, and one that fails on demand.
 
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod load;
+#[cfg(test)]
+pub(crate) mod memory;
 mod read;
 mod sqlite;
 
@@ -178,7 +180,7 @@ pub struct OpenJob {
     pub failures: Vec<(u64, ClientId, FailureReason)>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientRow {
     pub id: ClientId,
     pub public_key: [u8; 32],
