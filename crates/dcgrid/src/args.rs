@@ -182,6 +182,9 @@ pub struct RunArgs {
     /// File that the command writes (repeat for more)
     #[arg(short, long = "output", value_name = "FILE")]
     pub outputs: Vec<String>,
+    /// Further file, directory, program or deb:PACKAGE that the command needs (repeat for more)
+    #[arg(long, value_name = "WHAT")]
+    pub include: Vec<String>,
     /// Directory for the result [default: the job's name and number; the current directory for a command]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dest: Option<PathBuf>,

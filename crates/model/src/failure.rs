@@ -104,6 +104,10 @@ impl FailureReason {
 impl fmt::Display for FailureReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            FailureReason::ExitCode { code: 127 } => f.write_str(
+                "the program ended with status 127: a command that it calls is not part of the application, name it \
+                 in app.include",
+            ),
             FailureReason::ExitCode { code } => write!(f, "the program ended with status {code}"),
             FailureReason::Signal { signal } => {
                 write!(f, "the program was ended by signal {signal} ({})", signal_name(*signal))

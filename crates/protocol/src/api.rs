@@ -121,6 +121,18 @@ pub enum SubjobState {
     Cancelled,
 }
 
+impl SubjobState {
+    pub fn name(self) -> &'static str {
+        match self {
+            SubjobState::Waiting => "waiting",
+            SubjobState::Running => "running",
+            SubjobState::Succeeded => "succeeded",
+            SubjobState::Failed => "failed",
+            SubjobState::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// One attempt that has ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AttemptView {

@@ -34,6 +34,9 @@ pub(crate) fn collect(host: Host, request: &Request) -> Result<Wrapped, WrapErro
     let mut collector = Collector::new(host, request)?;
     collector.find_roots(&request.include)?;
     let program = collector.program(&request.program)?;
+    if let Some(text) = &request.shell_text {
+        collector.add_commands_of(text)?;
+    }
     // The program's own files go first, so that what it shares with others is put down to it.
     collector.examine_all()?;
     for include in &request.include {

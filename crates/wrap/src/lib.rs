@@ -46,10 +46,17 @@ pub struct Request {
     /// More files, directories, program names, or packages as `deb:NAME`. A word without a `/` is a file of
     /// `base_dir` if there is one of that name, and else a program.
     pub include: Vec<String>,
+    /// Shell text that the program will be given, as in `sh -c TEXT`: the commands in it come along.
+    pub shell_text: Option<String>,
     /// The directory that relative paths count from.
     pub base_dir: PathBuf,
     /// As the environment variable PATH.
     pub search_path: OsString,
+}
+
+/// Whether a program, by its name or path, is a shell, so that text it is given names commands.
+pub fn is_shell(program: &str) -> bool {
+    script::is_shell_name(host::split(program).1)
 }
 
 /// A sandboxed application, ready to be signed and stored.

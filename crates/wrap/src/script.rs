@@ -21,8 +21,12 @@ impl Shebang {
     /// Whether the script is one of a shell, so that its words can be commands.
     pub fn is_shell(&self) -> bool {
         let name = self.command.as_deref().unwrap_or(&self.interpreter);
-        matches!(split(name).1, "sh" | "bash" | "dash" | "ash" | "ksh" | "mksh" | "zsh")
+        is_shell_name(split(name).1)
     }
+}
+
+pub(crate) fn is_shell_name(name: &str) -> bool {
+    matches!(name, "sh" | "bash" | "dash" | "ash" | "ksh" | "mksh" | "zsh")
 }
 
 /// The `#!` line of a file that begins with `head`.

@@ -123,6 +123,7 @@ fn request(program: &str, include: &[&str]) -> Request {
     Request {
         program: program.into(),
         include: include.iter().map(|what| (*what).to_owned()).collect(),
+        shell_text: None,
         base_dir: "/".into(),
         search_path: SEARCH_PATH.into(),
     }
@@ -329,4 +330,15 @@ fn a_virtual_environment_of_python_keeps_its_modules() {
     let request = Request { base_dir: own.path().into(), ..request("env/bin/tool", &["env"]) };
     let wrapped = wrap(&request).unwrap();
     check(&Client::new(&wrapped).run(&[]), "hello from a module\n");
+}
+
+#[test]
+fn commands_on_a_shell_s_command_line_come_along() {
+    let text = "id -un; for f in *; do wc -l \"$f\"; done | sort";
+    let request = Request { shell_text: Some(text.into()), ..request("sh", &[]) };
+    let wrapped = wrap::wrap(&request).unwrap();
+    for path in ["/usr/bin/id", "/usr/bin/wc", "/usr/bin/sort"] {
+        assert!(wrapped.manifest.resolve(path).is_some(), "{path}");
+    }
+    assert!(wrapped.manifest.resolve("/usr/bin/ls").is_none());
 }

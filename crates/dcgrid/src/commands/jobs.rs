@@ -119,7 +119,7 @@ async fn show_subjob(link: &mut UserLink, id: SubjobId, json: bool) -> anyhow::R
         return Ok(Exit::Success);
     }
     let SubjobView { values, attempts, state, .. } = view;
-    output::line(&format!("subjob {id}  {state:?}"));
+    output::line(&format!("subjob {id}  {}", state.name()));
     for (name, value) in values {
         output::line(&format!("  {name:<12} {value}"));
     }

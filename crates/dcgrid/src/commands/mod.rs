@@ -5,6 +5,7 @@ mod doctor;
 mod get;
 mod grid;
 mod jobs;
+mod local_files;
 mod login;
 mod run;
 mod server;

@@ -27,7 +27,9 @@ pub async fn run(args: RunArgs, login: &LoginArgs, json: bool) -> anyhow::Result
     let reply = ready.submit(&mut link, json || is_command).await?;
     let ended = wait(&mut link, reply.job, None, json || is_command).await?;
     if is_command {
-        return finish_command(&mut link, &ended, args.dest.as_deref(), json).await;
+        // Without outputs the result is what was printed, unless a place for it was named.
+        let dest = args.dest.as_deref().or((!args.outputs.is_empty()).then_some(Path::new(".")));
+        return finish_command(&mut link, &ended, dest, json).await;
     }
     let exit = ended.report(&mut link, json).await?;
     let dest = args.dest.unwrap_or_else(|| default_directory(&ended.view));
@@ -54,7 +56,7 @@ fn command_spec(args: &RunArgs) -> anyhow::Result<SpecText> {
         "spec": 1,
         "name": name,
         "command": args.command.iter().map(literal).collect::<Vec<_>>(),
-        "app": { "program": args.command[0] },
+        "app": { "program": args.command[0], "include": args.include },
         "inputs": inputs,
         "outputs": args.outputs.iter().map(literal).collect::<Vec<_>>(),
     });
@@ -98,8 +100,9 @@ async fn finish_command(
         }
     }
     if ended.view.state == JobState::Succeeded {
-        let outputs = fetch(link, job, dest.unwrap_or(Path::new("."))).await;
-        outputs?;
+        if let Some(dest) = dest {
+            fetch(link, job, dest).await?;
+        }
     } else {
         output::note(&format!("job {job} {}", ended.view.state));
         ended.report_failures(link).await?;

@@ -1,7 +1,6 @@
 //! `dcgrid submit`: check, wrap, upload, submit.
 
 use std::collections::BTreeMap;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,11 +9,11 @@ use link::{LinkError, UserLink};
 use model::plan::{Content, Plan};
 use model::{BlobHash, ByteSize};
 use protocol::api::{ProblemCode, SubmitReply, SubmitRequest};
-use protocol::spec::{Document, SecretSource, Spec, SpecFiles, glob_matches, resolve};
-use protocol::split::{READ_BUFFER, SplitFormat, SplitIndex, SplitRule, index};
+use protocol::spec::{Document, SecretSource, Spec, resolve};
 use serde::Serialize;
 
 use crate::args::{LoginArgs, SubmitArgs};
+use crate::commands::local_files::{LocalFiles, shell_text};
 use crate::commands::wait::wait;
 use crate::exit::{Exit, fault};
 use crate::output;
@@ -116,9 +115,11 @@ pub fn prepare(text: SpecText) -> anyhow::Result<ReadyJob> {
     let document = text.document()?;
     let spec = Spec::read(&document)?;
     let program = spec.app.program.clone().unwrap_or_else(|| spec.command[0].clone());
+    let shell_text = wrap::is_shell(&program).then(|| shell_text(&spec, &text.base));
     let wrapped = wrap::wrap(&wrap::Request {
         program,
         include: spec.app.include.clone(),
+        shell_text,
         base_dir: text.base.clone(),
         search_path: std::env::var_os("PATH").unwrap_or_default(),
     })?;
@@ -127,7 +128,7 @@ pub fn prepare(text: SpecText) -> anyhow::Result<ReadyJob> {
     }
     let manifest = wrapped.manifest.encode();
     let manifest_hash = BlobHash(*blake3::hash(&manifest).as_bytes());
-    let mut files = LocalFiles { base: text.base.clone(), found: BTreeMap::new() };
+    let mut files = LocalFiles::new(&text.base);
     let resolved = resolve(&spec, &mut files, manifest_hash).map_err(|errors| document.locate(errors))?;
     let subjobs = resolved.plan.subjobs().unwrap_or(0);
     let mut sources = wrapped.sources;
@@ -266,84 +267,4 @@ fn read_secrets(spec: &Spec, base: &Path) -> anyhow::Result<BTreeMap<String, Str
         Ok((name.clone(), value.trim_end_matches('\n').to_owned()))
     };
     spec.secrets.iter().map(read).collect()
-}
-
-/// The files that a spec names, on this machine. What was looked at is what must be uploaded.
-struct LocalFiles {
-    base: PathBuf,
-    found: BTreeMap<String, Content>,
-}
-
-impl LocalFiles {
-    fn add(&mut self, path: &str) -> Result<Content, String> {
-        if let Some(content) = self.found.get(path) {
-            return Ok(*content);
-        }
-        let full = self.base.join(path);
-        let failed = |error: std::io::Error| format!("can't read '{}': {error}", full.display());
-        let mut file = std::fs::File::open(&full).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(format!("'{}' is not a regular file", full.display()));
-        }
-        let mut hasher = blake3::Hasher::new();
-        let size = std::io::copy(&mut file, &mut hasher).map_err(failed)?;
-        let content = Content { hash: BlobHash(*hasher.finalize().as_bytes()), size };
-        self.found.insert(path.to_owned(), content);
-        Ok(content)
-    }
-
-    /// Files below the directory that a pattern begins with.
-    fn candidates(&self, pattern: &str) -> Vec<String> {
-        let fixed = pattern.find(['*', '?', '[', '{']).unwrap_or(pattern.len());
-        let directory = pattern[..fixed].rfind('/').map_or("", |end| &pattern[..=end]);
-        let depth = pattern[directory.len()..].matches('/').count();
-        let mut found = Vec::new();
-        let deep = pattern.contains("**");
-        self.walk(directory, if deep { MAX_DEPTH } else { depth }, &mut found);
-        found
-    }
-
-    fn walk(&self, directory: &str, depth: usize, found: &mut Vec<String>) {
-        for entry in std::fs::read_dir(self.base.join(directory)).into_iter().flatten().flatten() {
-            let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
-            let path = format!("{directory}{name}");
-            match std::fs::metadata(entry.path()) {
-                Ok(metadata) if metadata.is_dir() && depth > 0 => {
-                    self.walk(&format!("{path}/"), depth - 1, found);
-                }
-                Ok(metadata) if metadata.is_file() => found.push(path),
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Deepest directory that `**` looks into.
-const MAX_DEPTH: usize = 16;
-
-impl SpecFiles for LocalFiles {
-    fn glob(&mut self, pattern: &str) -> Result<Vec<String>, String> {
-        let candidates = self.candidates(pattern);
-        glob_matches(pattern, candidates.iter().map(String::as_str))
-    }
-
-    fn read(&mut self, path: &str, limit: usize) -> Result<Vec<u8>, String> {
-        let content = self.add(path)?;
-        if content.size > limit as u64 {
-            return Err(format!("'{path}' has {} bytes, more than {limit}", content.size));
-        }
-        std::fs::read(self.base.join(path)).map_err(|error| format!("can't read '{path}': {error}"))
-    }
-
-    fn content(&mut self, path: &str) -> Result<Content, String> {
-        self.add(path)
-    }
-
-    fn split(&mut self, path: &str, format: SplitFormat, rule: SplitRule) -> Result<SplitIndex, String> {
-        self.add(path)?;
-        let full = self.base.join(path);
-        let file = std::fs::File::open(&full).map_err(|error| format!("can't read '{path}': {error}"))?;
-        index(BufReader::with_capacity(READ_BUFFER, file), format, rule).map_err(|e| format!("'{path}': {e}"))
-    }
 }

@@ -27,6 +27,7 @@ pub fn run(args: &WrapArgs, json: bool) -> anyhow::Result<Exit> {
     let request = wrap::Request {
         program: args.program.clone(),
         include: args.include.clone(),
+        shell_text: None,
         base_dir: std::env::current_dir().context("can't tell the current directory")?,
         search_path: std::env::var_os("PATH").unwrap_or_default(),
     };

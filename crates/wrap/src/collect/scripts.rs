@@ -29,6 +29,9 @@ const SHARED: [&str; 6] = [
     "/usr/share/zoneinfo",
 ];
 
+/// How the shell text of a request is called where a script would be named.
+const COMMAND_LINE: &str = "the command line";
+
 impl Collector {
     pub(super) fn examine_script(&mut self, task: &Task, line: &Shebang) -> Result<(), WrapError> {
         if task.nesting > MAX_NESTING {
@@ -98,13 +101,26 @@ impl Collector {
         Ok(())
     }
 
+    /// Adds the commands of shell text from the command line, like those of a script of the user's own.
+    pub(super) fn add_commands_of(&mut self, text: &str) -> Result<(), WrapError> {
+        let words = shell::words(text);
+        for command in words.commands.iter().chain(&words.assigned) {
+            let known = self.add_command(COMMAND_LINE, command, Depth::Package)?;
+            if known == Known::No && words.commands.contains(command) {
+                let script = COMMAND_LINE.to_owned();
+                self.warnings.insert(Warning::CommandNotFound { command: command.clone(), script });
+            }
+        }
+        Ok(())
+    }
+
     fn add_words(&mut self, task: &Task) -> Result<(), WrapError> {
         let text = self.host.head(&task.found.path, MAX_SCRIPT)?;
         let words = shell::words(&String::from_utf8_lossy(&text));
         let own = task.depth >= Depth::PackagedCommands;
         let depth = if own { Depth::Package } else { Depth::Start };
         for command in &words.commands {
-            let known = self.add_command(task, command, depth)?;
+            let known = self.add_command(&task.place, command, depth)?;
             if own && known == Known::No {
                 let script = task.place.clone();
                 self.warnings.insert(Warning::CommandNotFound { command: command.clone(), script });
@@ -112,12 +128,12 @@ impl Collector {
         }
         if own {
             for command in &words.assigned {
-                self.add_command(task, command, depth)?;
+                self.add_command(&task.place, command, depth)?;
             }
         }
         if task.depth >= Depth::Whole {
             for command in &words.mentioned {
-                self.add_command(task, command, Depth::Start)?;
+                self.add_command(&task.place, command, Depth::Start)?;
             }
             for path in &words.paths {
                 self.add_named_path(task, path)?;
@@ -126,7 +142,7 @@ impl Collector {
         Ok(())
     }
 
-    fn add_command(&mut self, task: &Task, command: &str, depth: Depth) -> Result<Known, WrapError> {
+    fn add_command(&mut self, named_in: &str, command: &str, depth: Depth) -> Result<Known, WrapError> {
         let Some(path) = self.look_up(command) else { return Ok(Known::No) };
         let Some(found) = self.host.probe(&path) else { return Ok(Known::No) };
         if self.host.open(&found.path).is_err() {
@@ -134,7 +150,7 @@ impl Collector {
             self.warnings.insert(Warning::LeftOut { path: found.path, why });
             return Ok(Known::Yes);
         }
-        let reason = Reason::Command { named_in: task.place.clone() };
+        let reason = Reason::Command { named_in: named_in.to_owned() };
         let place = self.add_own(&path, &found, COMMANDS, reason)?;
         let place = if is_system(&found.path) { found.path.clone() } else { place };
         self.examine_later(&path, &found, &place, depth);

@@ -40,6 +40,7 @@ fn wrap(tree: &Tree, program: &str, include: &[&str]) -> Result<Wrapped, WrapErr
     let request = Request {
         program: program.into(),
         include: include.iter().map(|what| (*what).to_owned()).collect(),
+        shell_text: None,
         base_dir: "/home/u".into(),
         search_path: "/home/u/bin:/usr/bin".into(),
     };
