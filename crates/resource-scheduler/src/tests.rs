@@ -127,6 +127,15 @@ fn a_laptop_that_was_away_may_deliver_if_nobody_took_over() {
 }
 
 #[test]
+fn a_server_that_stood_still_blames_no_client_for_it() {
+    let mut scheduler = scheduler(vec![job(1, "a", 1)]);
+    scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 1));
+    scheduler.excuse_silence(Timestamp(900_000));
+    assert_eq!(scheduler.expire(Timestamp(900_000)), []);
+    assert_eq!(scheduler.expire(Timestamp(1_020_000)).len(), 1);
+}
+
+#[test]
 fn a_restarted_client_gives_its_subjobs_back_at_once() {
     let mut scheduler = scheduler(vec![job(1, "a", 1)]);
     let lease = scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 1)).remove(0);

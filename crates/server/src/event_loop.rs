@@ -31,6 +31,9 @@ const BATCH: usize = 4_096;
 /// How often leases are looked at for having run out.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Longer than this between two looks, and the server was suspended or starved: it could not hear its clients.
+const STANDSTILL: Duration = Duration::from_secs(3);
+
 /// Longest time for which a watched job may be waited for in one request.
 const MAX_WATCH: Duration = Duration::from_secs(30);
 
@@ -169,6 +172,7 @@ pub fn start(parts: Parts) -> Result<(Handle, std::thread::JoinHandle<()>), Stor
         watchers: Vec::new(),
         deferred: Vec::new(),
         next_tick: Instant::now() + TICK,
+        last_tick: clock(),
     };
     let thread = std::thread::Builder::new()
         .name("grid".into())
@@ -187,6 +191,7 @@ struct EventLoop {
     /// Answers that leave after the next commit.
     deferred: Vec<Deferred>,
     next_tick: Instant,
+    last_tick: Timestamp,
 }
 
 struct Parked {
@@ -221,7 +226,7 @@ impl EventLoop {
             }
             if Instant::now() >= self.next_tick {
                 self.next_tick = Instant::now() + TICK;
-                self.grid.tick(clock());
+                self.tick(clock());
             }
             if self.grid.take_new_work() {
                 self.offer_work();
@@ -232,6 +237,15 @@ impl EventLoop {
                 return;
             }
         }
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        if now.since(self.last_tick) > STANDSTILL {
+            tracing::info!("the server stood still for a while");
+            self.grid.stood_still(now);
+        }
+        self.last_tick = now;
+        self.grid.tick(now);
     }
 
     fn next_deadline(&self) -> Instant {

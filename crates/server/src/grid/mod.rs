@@ -172,6 +172,11 @@ impl Grid {
         self.scheduler.has_waiting()
     }
 
+    /// Gives all clients time to be heard of again after the server itself was away.
+    pub fn stood_still(&mut self, now: Timestamp) {
+        self.scheduler.excuse_silence(now);
+    }
+
     /// Ends what has run out. Called about once a second.
     pub fn tick(&mut self, now: Timestamp) {
         for ended in self.scheduler.expire(now) {
