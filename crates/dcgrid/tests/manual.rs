@@ -58,7 +58,7 @@ fn check_command(path: &[String]) {
 fn check_commands_below(path: &[String]) -> usize {
     let below = entries(&help(path), "Commands:");
     for command in below.iter().filter(|command| *command != "help") {
-        check_command(&[path, &[command.clone()]].concat());
+        check_command(&[path, std::slice::from_ref(command)].concat());
     }
     below.len()
 }
