@@ -236,7 +236,14 @@ pub enum TokenAction {
 #[derive(Clone, Debug, Subcommand)]
 pub enum TokenKindArgs {
     /// A token that registers clients
-    Join(TokenBounds),
+    Join {
+        /// How many clients may join with it [default: any number]
+        #[arg(long, value_name = "N")]
+        uses: Option<u32>,
+        /// When it expires, as 12h or 7d [default: never]
+        #[arg(long, value_parser = duration, value_name = "TIME")]
+        expires: Option<Duration>,
+    },
     /// A token that logs a user in
     User {
         /// The user's name
@@ -244,19 +251,10 @@ pub enum TokenKindArgs {
         /// Make the user an administrator
         #[arg(long)]
         admin: bool,
-        #[command(flatten)]
-        bounds: TokenBounds,
+        /// When it expires, as 12h or 7d [default: never]
+        #[arg(long, value_parser = duration, value_name = "TIME")]
+        expires: Option<Duration>,
     },
-}
-
-#[derive(Clone, Debug, clap::Args)]
-pub struct TokenBounds {
-    /// How often it may be used [default: any number of times]
-    #[arg(long, value_name = "N")]
-    pub uses: Option<u32>,
-    /// When it expires, as 12h or 7d [default: never]
-    #[arg(long, value_parser = duration, value_name = "TIME")]
-    pub expires: Option<Duration>,
 }
 
 #[derive(Clone, Debug, clap::Args)]

@@ -238,7 +238,7 @@ pub enum Role {
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     pub grants: TokenGrants,
-    /// Uses until it is used up; absent = no bound.
+    /// Clients that may join with it; absent = no bound. User tokens have none.
     #[serde(default)]
     pub uses: Option<u32>,
     /// Seconds until it expires; absent = never.

@@ -11,15 +11,15 @@ pub async fn run(action: TokenAction, login: &LoginArgs, json: bool) -> anyhow::
     let mut link = connect(login)?;
     match action {
         TokenAction::Create { kind } => {
-            let (grants, bounds) = match kind {
-                TokenKindArgs::Join(bounds) => (TokenGrants::Join, bounds),
-                TokenKindArgs::User { user, admin, bounds } => {
+            let (grants, uses, expires) = match kind {
+                TokenKindArgs::Join { uses, expires } => (TokenGrants::Join, uses, expires),
+                TokenKindArgs::User { user, admin, expires } => {
                     let role = if admin { Role::Admin } else { Role::User };
-                    (TokenGrants::User { user, role }, bounds)
+                    (TokenGrants::User { user, role }, None, expires)
                 }
             };
-            let expires_s = bounds.expires.map(|time| time.as_secs());
-            let request = TokenRequest { grants, uses: bounds.uses, expires_s };
+            let expires_s = expires.map(|time| time.as_secs());
+            let request = TokenRequest { grants, uses, expires_s };
             let reply: TokenReply = link.post("/v1/tokens", &request).await?;
             if json {
                 output::json(&reply);

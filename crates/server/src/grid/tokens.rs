@@ -107,6 +107,10 @@ impl Grid {
             let detail = "a token needs at least one use and one second";
             return Err(problem(ProblemCode::BadRequest, detail, "leave uses and expiry out for no bound"));
         }
+        if request.uses.is_some() && request.grants != TokenGrants::Join {
+            let detail = "a user token has no number of uses: each command is one";
+            return Err(problem(ProblemCode::BadRequest, detail, "give it an expiry instead"));
+        }
         let kind = match request.grants {
             TokenGrants::Join => TokenKind::Join,
             TokenGrants::User { .. } => TokenKind::User,
