@@ -57,7 +57,8 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(name: &str, command: &mut Command) -> Self {
+    /// Starts it; `name` is for messages.
+    pub fn start(name: &str, command: &mut Command) -> Self {
         let child = command.spawn().unwrap_or_else(|error| panic!("{name} can't be started: {error}"));
         Process { child, name: name.to_owned() }
     }
