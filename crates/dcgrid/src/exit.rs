@@ -6,6 +6,8 @@ use desktop_controller::ControllerError;
 use link::LinkError;
 use protocol::api::ProblemCode;
 use protocol::spec::SpecErrors;
+use server::ServerError;
+use server::files::FilesError;
 
 /// What the exit status says. Documented in docs/manual/command-line.md; numbers never change meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,9 @@ fn code(error: &anyhow::Error) -> Exit {
             Some(ControllerError::InUse { .. }) => return Exit::Usage,
             _ => {}
         }
+        if let Some(ServerError::Files(FilesError::Locked { .. })) = cause.downcast_ref() {
+            return Exit::Usage;
+        }
         if cause.is::<SpecErrors>() || cause.is::<wrap::WrapError>() {
             return Exit::Usage;
         }
@@ -132,7 +137,7 @@ fn link_code(error: &LinkError) -> Exit {
         | LinkError::Timeout { .. }
         | LinkError::Answer { .. }
         | LinkError::TooLong { .. } => Exit::Unreachable,
-        LinkError::Tls { .. } | LinkError::Forged { .. } => Exit::Refused,
+        LinkError::Tls { .. } | LinkError::Forged { .. } | LinkError::Unsigned(_) => Exit::Refused,
         LinkError::WrongHash { .. } | LinkError::Local { .. } | LinkError::Key(_) => Exit::Internal,
     }
 }
