@@ -5,6 +5,7 @@ mod limits;
 mod programs;
 mod specs;
 mod tokens;
+mod waiting;
 
 use grid_tests::Ran;
 
@@ -13,7 +14,10 @@ const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const REFUSED: i32 = 3;
 const UNREACHABLE: i32 = 4;
+const CANCELLED: i32 = 5;
+const TIMED_OUT: i32 = 6;
 const DISK_FULL: i32 = 7;
+const INTERRUPTED: i32 = 130;
 
 /// Checks how a command ended and that its message has all of `parts`.
 #[track_caller]

@@ -74,3 +74,13 @@ fn a_second_client_on_one_state_directory_is_refused() {
     assert!(ran.stderr.contains("own state directory"), "{}", ran.stderr);
     assert_eq!(grid.cli(&["run", "--", "echo", "undisturbed"]).ok(), "undisturbed\n");
 }
+
+#[test]
+fn a_second_server_on_one_state_directory_is_refused() {
+    let grid = Grid::start(1);
+    let mut second = std::process::Command::new(binary());
+    let ran = run(second.args(["server", "--listen", "127.0.0.1:0", "--state"]).arg(grid.server_state()));
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("is in use by another server"), "{}", ran.stderr);
+    assert_eq!(grid.cli(&["run", "--", "echo", "undisturbed"]).ok(), "undisturbed\n");
+}

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use super::job::Job;
 use super::proxy::Proxy;
 use super::random::Random;
+use crate::machine;
 
 #[test]
 fn connections_that_break_at_any_byte_change_nothing() {
@@ -48,4 +49,30 @@ fn a_server_that_stands_still_for_a_while_loses_nothing() {
     job.check(&grid);
     let failures = grid.cli(&["--json", "show", &job.id]).json()["failures"].clone();
     assert_eq!(failures, serde_json::json!([]), "no client lost its subjobs");
+}
+
+#[test]
+fn a_client_can_be_stopped_while_it_waits_for_the_server() {
+    let mut grid = Grid::start(1);
+    let script = "sleep 1; head -c 9000000 /dev/zero > big";
+    grid.file(
+        "job.toml",
+        format!(
+            "spec = 1\ncommand = ['sh', '-c', '{script}', 'upload-9d2c']\noutputs = ['big']\n\
+             app = {{ include = ['head', 'sleep'] }}\n"
+        ),
+    );
+    let job = grid.cli(&["submit", "job.toml"]).ok().trim().to_owned();
+    grid.wait_until("it runs", |_| !machine::marked("upload-9d2c").is_empty());
+    grid.server.stop();
+    let log = grid.scratch.path().join("client-0.log");
+    let waits =
+        |_: &Grid| std::fs::read_to_string(&log).is_ok_and(|text| text.contains("upload interrupted"));
+    grid.wait_until("it wants to upload", waits);
+    assert!(grid.clients[0].stop().success());
+    grid.restart_server();
+    grid.clients[0] = grid.start_client(0, 2);
+    grid.wait_until("it has run again", |grid| {
+        grid.cli(&["--json", "show", &job]).json()["state"] == "succeeded"
+    });
 }
