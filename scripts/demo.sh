@@ -39,7 +39,8 @@ clean_up() {
     trap - EXIT
     trap '' INT TERM
     [ -z "$grid" ] || stop_grid || true
-    if [ "$status" -ne 0 ] && [ -s "$demo/grid.log" ]; then
+    # Not after ctrl-C: 128 and more is a signal.
+    if [ "$status" -gt 0 ] && [ "$status" -lt 128 ] && [ -s "$demo/grid.log" ]; then
         echo "demo: the last of what the grid logged:" >&2
         tail -n 20 "$demo/grid.log" >&2
     fi

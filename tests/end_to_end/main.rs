@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod bare_client;
 mod basics;
 mod clean;
 mod crashes;
+mod examples;
 mod machine;
