@@ -9,6 +9,8 @@ use model::BlobHash;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::spec::{MAX_PATH, check_path};
+
 /// Version of the encoding; a client refuses a manifest of another version.
 pub const MANIFEST_VERSION: u32 = 1;
 
@@ -56,6 +58,8 @@ pub enum ManifestError {
     TooManyEntries { found: usize },
     #[error("the manifest's path '{path}' is not an absolute path without '.', '..' and empty parts")]
     Path { path: String },
+    #[error("the manifest's link '{path}' has an empty target, or one that no link can have")]
+    Link { path: String },
     #[error("the manifest's path '{path}' lies below '{parent}', which is not a directory")]
     BelowFile { path: String, parent: String },
     #[error("the manifest's program '{path}' does not lead to one of its executable files")]
@@ -99,9 +103,12 @@ impl Manifest {
         if self.entries.len() > MAX_ENTRIES {
             return Err(ManifestError::TooManyEntries { found: self.entries.len() });
         }
-        for path in self.entries.keys() {
+        for (path, entry) in &self.entries {
             if !is_plain_absolute(path) {
                 return Err(ManifestError::Path { path: path.clone() });
+            }
+            if matches!(entry, Entry::Symlink { target } if !is_target(target)) {
+                return Err(ManifestError::Link { path: path.clone() });
             }
             for (end, _) in path.match_indices('/').skip(1) {
                 let parent = &path[..end];
@@ -110,7 +117,8 @@ impl Manifest {
                 }
             }
         }
-        match self.resolve(&self.program) {
+        let program = is_plain_absolute(&self.program).then(|| self.resolve(&self.program));
+        match program.flatten() {
             Some((_, Entry::File { executable: true, .. })) => Ok(()),
             _ => Err(ManifestError::Program { path: self.program.clone() }),
         }
@@ -146,11 +154,15 @@ impl Manifest {
     }
 }
 
-/// Whether a path is absolute, and says where it goes without `.`, `..`, empty parts or a NUL byte.
+/// Whether a path is absolute, says where it goes without `.`, `..`, empty parts or a NUL byte, and is not longer
+/// than paths can be.
 fn is_plain_absolute(path: &str) -> bool {
-    path.strip_prefix('/').is_some_and(|rest| {
-        !rest.contains('\0') && rest.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
-    })
+    path.strip_prefix('/').is_some_and(|rest| check_path(rest).is_ok())
+}
+
+/// Whether a link can be made with this target, wherever it leads.
+fn is_target(target: &str) -> bool {
+    (1..MAX_PATH).contains(&target.len()) && !target.contains('\0')
 }
 
 #[cfg(test)]
@@ -181,6 +193,23 @@ mod tests {
             let expect = ManifestError::Path { path: path.into() };
             check(&[("/bin/true", file(true)), (path, file(false))], expect);
         }
+    }
+
+    #[test]
+    fn paths_and_targets_are_as_long_as_they_can_be_on_a_disk() {
+        let link = |target: String| Entry::Symlink { target };
+        check(&[("/bin/true", file(true)), ("/l", link("x".repeat(4_095)))], None);
+        for target in [String::new(), "x".repeat(4_096), "a\0b".to_owned()] {
+            check(
+                &[("/bin/true", file(true)), ("/l", link(target))],
+                Some(ManifestError::Link { path: "/l".into() }),
+            );
+        }
+        let deep = "/d".repeat(100_000);
+        check(
+            &[("/bin/true", file(true)), (&deep, file(false))],
+            Some(ManifestError::Path { path: deep.clone() }),
+        );
     }
 
     #[test]

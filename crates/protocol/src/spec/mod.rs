@@ -36,7 +36,7 @@ pub use document::{Document, MAX_SPEC_BYTES};
 pub use error::{Key, KeyPath, MAX_ERRORS, Place, SpecError, SpecErrors};
 pub use files::{SpecFiles, glob_matches};
 pub use parameters::{MAX_COLUMNS, MAX_TABLE_BYTES, MAX_VALUES};
-pub use path::{PathProblem, check_path};
+pub use path::{MAX_PATH, PathProblem, check_path};
 pub use resolve::{MAX_INPUTS, MAX_OUTPUTS, MAX_SWEEP_NAMES, Resolved, resolve};
 pub use schema::json_schema;
 pub use types::{
