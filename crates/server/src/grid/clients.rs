@@ -79,13 +79,11 @@ impl Grid {
         })
     }
 
-    /// The key that a client's requests are signed with.
-    pub fn client_key(&self, id: ClientId) -> Result<BlobHash, Problem> {
-        match self.nodes.get(id) {
-            None => Err(refused(&Refusal::Unknown)),
-            Some(client) if client.revoked => Err(refused(&Refusal::Revoked)),
-            Some(client) => Ok(BlobHash(client.public_key)),
-        }
+    /// The key that a client's requests are signed with, and why they are refused if they are.
+    pub fn client_key(&self, id: ClientId) -> Result<(BlobHash, Option<Problem>), Problem> {
+        let client = self.nodes.get(id).ok_or_else(|| refused(&Refusal::Unknown))?;
+        let barred = client.revoked.then(|| refused(&Refusal::Revoked));
+        Ok((BlobHash(client.public_key), barred))
     }
 
     pub fn revoke_client(&mut self, now: Timestamp, id: ClientId) -> Result<(), Problem> {
@@ -100,16 +98,6 @@ impl Grid {
             self.attempt_failed(now, ended, Usage::default(), Vec::new());
         }
         Ok(())
-    }
-
-    /// The most bytes a client may upload under a lease, if it may deliver under it.
-    pub fn upload_limit(&self, id: ClientId, fence: Fence) -> Result<u64, Problem> {
-        let plan = self.scheduler.deliverable(fence, id).and_then(|subjob| self.plan(subjob.job));
-        let plan = plan.ok_or_else(|| {
-            let detail = format!("lease {fence} is not live");
-            problem(ProblemCode::NotAllowed, detail, "drop the subjob")
-        })?;
-        Ok(plan.limits.output.0)
     }
 
     /// Takes a poll: counts its reports, renews its leases, and gives it work.

@@ -4,6 +4,7 @@
 //! anybody may hear of it. If that can't be written, the whole state is thrown away and loaded again.
 
 mod clients;
+mod delivery;
 mod jobs;
 #[cfg(test)]
 mod simulation;
@@ -24,6 +25,7 @@ use crate::keys::GridKeys;
 use crate::store::{JobRow, Loaded, Op, OpenJob, SignedApplication};
 
 pub use clients::{PollOutcome, VerifiedReport};
+pub use delivery::Delivery;
 pub use jobs::{LiveJob, MAX_OPEN_JOBS, Submission};
 pub use tokens::{Caller, secret_hash};
 
@@ -47,6 +49,8 @@ pub struct Grid {
     /// Leases that clients must be told to drop, for those whose poll is parked.
     revoked_leases: BTreeMap<ClientId, Vec<Fence>>,
     new_work: bool,
+    /// Bytes that came under each lease.
+    uploaded: BTreeMap<Fence, u64>,
 }
 
 /// What is needed of a job while it runs.
@@ -86,6 +90,7 @@ impl Grid {
             to_aggregate: Vec::new(),
             revoked_leases: BTreeMap::new(),
             new_work: true,
+            uploaded: BTreeMap::new(),
         };
         for client in loaded.clients {
             let known = grid.nodes.register(

@@ -2,8 +2,8 @@
 
 use axum::body::Bytes;
 use axum::extract::FromRequestParts;
+use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use link::keys::verify;
@@ -55,36 +55,35 @@ pub(super) struct Signed {
     pub(super) client: ClientId,
     /// As it came: the reply is bound to it.
     pub(super) signature: String,
+    /// Why the client is refused nevertheless.
+    pub(super) barred: Option<Problem>,
 }
 
-/// A request's parts that a client signs.
+impl Signed {
+    pub(super) fn admitted(&self) -> Result<(), Problem> {
+        self.barred.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// A request as a client signs it.
 pub(super) struct Unverified<'a> {
-    pub(super) method: &'a Method,
-    pub(super) uri: &'a Uri,
-    pub(super) headers: &'a HeaderMap,
+    pub(super) parts: &'a Parts,
     pub(super) body: &'a Bytes,
 }
 
 impl Unverified<'_> {
-    /// Checks the signature against the registered key of the client that the request names.
-    pub(super) async fn verify(&self, app: &App) -> Result<Signed, Problem> {
-        let client = self.client()?;
-        let key = app.handle.call(move |grid, _| grid.client_key(client)).await?;
-        self.verify_with(client, &key)
-    }
-
-    /// Checks the signature against a given key, for a client that registers.
-    pub(super) fn verify_with(&self, client: ClientId, key: &BlobHash) -> Result<Signed, Problem> {
+    /// Checks the signature against the client's key; returns it as it came.
+    pub(super) fn verify_with(&self, client: ClientId, key: &BlobHash) -> Result<String, Problem> {
         let bad = |detail| problem(ProblemCode::NotLoggedIn, detail, "join the grid again");
         let signature = self.text(SIGNATURE_HEADER).ok_or_else(|| bad("this request is not signed"))?;
         let bytes = STANDARD.decode(signature).map_err(|_| bad("this request's signature is malformed"))?;
         let hash = BlobHash(*blake3::hash(self.body).as_bytes());
-        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
-        let text = request_text(client, self.method.as_str(), path, &hash);
+        let path = self.parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let text = request_text(client, self.parts.method.as_str(), path, &hash);
         if !verify(key, &text, &client_link::Bytes(bytes)) {
             return Err(bad("this request's signature does not match the client's key"));
         }
-        Ok(Signed { client, signature: signature.to_owned() })
+        Ok(signature.to_owned())
     }
 
     pub(super) fn client(&self) -> Result<ClientId, Problem> {
@@ -94,6 +93,6 @@ impl Unverified<'_> {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
+        self.parts.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }

@@ -68,10 +68,16 @@ pub(super) async fn store_part(
         return Err(problem(ProblemCode::TooLarge, detail, "send smaller parts"));
     }
     app.blocking(move |app| {
+        // One that is known to be damaged is mended by being sent again.
+        if matches!(app.files.size(&hash), Ok(Some(_))) {
+            return Ok(UploadReply { uploaded: query.total, complete: true });
+        }
+        // What somebody began with another total is thrown away by the first part of this one.
         let stands = app.files.uploaded(&hash).map_err(|e| files_problem(&e))?;
+        let stands = if stands < query.total { stands } else { 0 };
         let is_empty_blob = query.total == 0;
         if !is_empty_blob && (stands != query.offset || part.is_empty()) {
-            return Ok(UploadReply { uploaded: stands, complete: stands == query.total });
+            return Ok(UploadReply { uploaded: stands, complete: false });
         }
         match app.files.append(&hash, query.total, query.offset, &part) {
             Ok(Upload::Complete) => Ok(UploadReply { uploaded: query.total, complete: true }),

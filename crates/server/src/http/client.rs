@@ -1,39 +1,39 @@
-//! The client link's server end: register, poll, blobs. Every request is signed, every poll's reply too.
+//! The client link's server end: register, poll, blobs. Every request is signed, every answer to a poll too.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use model::{BlobHash, ByteSize, FailureReason, OutputFile};
-use protocol::api::{Problem, ProblemCode, UploadReply};
+use model::BlobHash;
+use protocol::api::{MAX_PART, Problem, ProblemCode, UploadReply};
 use protocol::client_link::{
-    MAX_INLINE, MAX_PER_POLL, PollRequest, RegisterReply, RegisterRequest, Report, SIGNATURE_HEADER,
-    reply_text,
+    MAX_PER_POLL, PollReply, PollRequest, RegisterReply, RegisterRequest, SIGNATURE_HEADER, reply_text,
 };
 use protocol::token::decode_secret;
 
 use super::auth::{Signed, Unverified};
 use super::blobs::{UploadQuery, send_range, store_part};
-use super::{App, Refused};
-use crate::grid::{VerifiedReport, secret_hash};
-use crate::problem::{files_problem, problem};
+use super::reports::{plain_inventory, verify_reports};
+use super::{App, MAX_BODY, PROBLEM_JSON, Refused};
+use crate::grid::secret_hash;
+use crate::problem::problem;
 
-/// Most files in one report.
-const MAX_FILES: usize = 1_024;
+/// Longest request to register: keys, a token and an inventory.
+const MAX_REGISTER: usize = 64 << 10;
 
 pub(super) async fn register(
     State(app): State<App>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Result<Json<RegisterReply>, Refused> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts, body, MAX_REGISTER).await?;
     let request: RegisterRequest = parse(&body)?;
     let id = link::keys::client_id(&request.public_key);
-    let unverified = Unverified { method: &method, uri: &uri, headers: &headers, body: &body };
+    let unverified = Unverified { parts: &parts, body: &body };
     if unverified.client()? != id {
         let detail = "the client's id does not belong to the key it registers";
         return Err(problem(ProblemCode::BadRequest, detail, "").into());
@@ -45,6 +45,7 @@ pub(super) async fn register(
     };
     let token = secret_hash(&secret);
     let RegisterRequest { public_key, seal_key, inventory, .. } = request;
+    let inventory = plain_inventory(&inventory);
     let reply = app
         .handle
         .call(move |grid, now| grid.register_client(now, &token, public_key, seal_key, inventory))
@@ -53,42 +54,46 @@ pub(super) async fn register(
     Ok(Json(reply))
 }
 
-pub(super) async fn poll(
-    State(app): State<App>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refused> {
-    let unverified = Unverified { method: &method, uri: &uri, headers: &headers, body: &body };
-    let signed = unverified.verify(&app).await?;
-    let mut request: PollRequest = parse(&body)?;
-    if request.held.len().max(request.reports.len()) > MAX_PER_POLL {
-        let detail = format!("more than {MAX_PER_POLL} leases or reports in one poll");
-        return Err(problem(ProblemCode::TooLarge, detail, "poll again with the rest").into());
-    }
-    let reports = std::mem::take(&mut request.reports);
-    let reports = verify_reports(&app, &signed, reports).await?;
-    let reply = app.handle.poll(signed.client, request, reports).await?;
-    let body = serde_json::to_vec(&reply).expect("a reply holds only text, numbers and lists");
+pub(super) async fn poll(State(app): State<App>, request: Request) -> Result<Response, Refused> {
+    let (signed, body) = receive(&app, request, MAX_BODY).await?;
+    let answer = answer(&app, &signed, &body).await;
+    let (status, kind, body) = match &answer {
+        Ok(reply) => (StatusCode::OK, "application/json", serde_json::to_vec(reply)),
+        // Signed too: else whoever opens TLS on the way could tell a client that it was revoked.
+        Err(problem) => {
+            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (status, PROBLEM_JSON, serde_json::to_vec(problem))
+        }
+    };
+    let body = body.expect("an answer holds only text, numbers and lists");
     let hash = BlobHash(*blake3::hash(&body).as_bytes());
-    let signature = app.keys.grid().sign(&reply_text(&signed.signature, 200, &hash));
+    let signature = app.keys.grid().sign(&reply_text(&signed.signature, status.as_u16(), &hash));
     let signature = STANDARD.encode(&signature.0);
     let headers =
-        [(header::CONTENT_TYPE.as_str(), "application/json"), (SIGNATURE_HEADER, signature.as_str())];
-    Ok((StatusCode::OK, headers, body).into_response())
+        [(header::CONTENT_TYPE, kind), (HeaderName::from_static(SIGNATURE_HEADER), signature.as_str())];
+    Ok((status, headers, body).into_response())
+}
+
+async fn answer(app: &App, signed: &Signed, body: &Bytes) -> Result<PollReply, Problem> {
+    signed.admitted()?;
+    let mut request: PollRequest = parse(body)?;
+    if request.held.len().max(request.reports.len()) > MAX_PER_POLL {
+        let detail = format!("more than {MAX_PER_POLL} leases or reports in one poll");
+        return Err(problem(ProblemCode::TooLarge, detail, "poll again with the rest"));
+    }
+    request.inventory = request.inventory.as_ref().map(plain_inventory);
+    let reports = std::mem::take(&mut request.reports);
+    let reports = verify_reports(app, signed.client, reports).await?;
+    app.handle.poll(signed.client, request, reports).await
 }
 
 pub(super) async fn download(
     State(app): State<App>,
     Path(hash): Path<BlobHash>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Result<Response, Refused> {
-    let unverified = Unverified { method: &method, uri: &uri, headers: &headers, body: &body };
-    unverified.verify(&app).await?;
+    let headers = request.headers().clone();
+    receive(&app, request, 0).await?.0.admitted()?;
     Ok(send_range(&app, hash, &headers).await?)
 }
 
@@ -96,83 +101,39 @@ pub(super) async fn upload(
     State(app): State<App>,
     Path(hash): Path<BlobHash>,
     Query(query): Query<UploadQuery>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Result<Json<UploadReply>, Refused> {
-    let unverified = Unverified { method: &method, uri: &uri, headers: &headers, body: &body };
-    let client = unverified.verify(&app).await?.client;
+    let (signed, body) = receive(&app, request, MAX_PART).await?;
+    signed.admitted()?;
     let Some(fence) = query.fence else {
         return Err(problem(ProblemCode::BadRequest, "an upload needs the lease it belongs to", "").into());
     };
-    let limit = app.handle.call(move |grid, _| grid.upload_limit(client, fence)).await?;
-    if query.total > limit {
-        let detail =
-            format!("{} is over the job's output limit of {}", ByteSize(query.total), ByteSize(limit));
-        return Err(problem(ProblemCode::TooLarge, detail, "report an output limit instead").into());
-    }
+    let (client, bytes) = (signed.client, body.len() as u64);
+    app.handle.call(move |grid, _| grid.take_upload(client, fence, query.total, bytes)).await?;
     Ok(Json(store_part(&app, hash, query, body).await?))
 }
 
-/// Stores what travels inside reports and makes sure that everything else they name is there. Reports under
-/// dead leases come out empty: nothing of theirs is kept.
-async fn verify_reports(
-    app: &App,
-    signed: &Signed,
-    reports: Vec<Report>,
-) -> Result<Vec<VerifiedReport>, Problem> {
-    if reports.is_empty() {
-        return Ok(Vec::new());
-    }
-    let client = signed.client;
-    let fences: Vec<_> = reports.iter().map(|report| report.fence).collect();
-    let limits = app.handle.call(move |grid, _| {
-        Ok(fences.into_iter().map(|fence| grid.upload_limit(client, fence).ok()).collect::<Vec<_>>())
-    });
-    let limits = limits.await?;
-    app.blocking(move |app| {
-        reports.into_iter().zip(limits).map(|(report, limit)| verify_report(app, report, limit)).collect()
-    })
-    .await
+/// Takes in a client's request. The body is read only once its head names a client that there is, so that a
+/// stranger can't fill the server's memory.
+async fn receive(app: &App, request: Request, limit: usize) -> Result<(Signed, Bytes), Problem> {
+    let (parts, body) = request.into_parts();
+    let client = Unverified { parts: &parts, body: &Bytes::new() }.client()?;
+    let (key, barred) = app.handle.call(move |grid, _| grid.client_key(client)).await?;
+    let body = read_body(&parts, body, limit).await?;
+    let signature = Unverified { parts: &parts, body: &body }.verify_with(client, &key)?;
+    Ok((Signed { client, signature, barred }, body))
 }
 
-fn verify_report(app: &App, report: Report, limit: Option<u64>) -> Result<VerifiedReport, Problem> {
-    let Report { fence, mut failure, outputs, usage } = report;
-    let Some(limit) = limit else {
-        return Ok(VerifiedReport { fence, failure, outputs: Vec::new(), usage });
+async fn read_body(parts: &Parts, body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let detail = format!("this request's body is longer than {limit} bytes");
+        problem(ProblemCode::TooLarge, detail, "send less at a time")
     };
-    if outputs.len() > MAX_FILES {
-        let detail = format!("{} files in one report, at most {MAX_FILES}", outputs.len());
-        return Err(problem(ProblemCode::TooLarge, detail, "declare fewer outputs"));
+    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if length.and_then(|text| text.parse::<usize>().ok()).is_some_and(|length| length > limit) {
+        return Err(too_large());
     }
-    let total = outputs.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
-    if total > limit {
-        failure = Some(FailureReason::OutputLimit { limit: ByteSize(limit), size: ByteSize(total) });
-        return Ok(VerifiedReport { fence, failure, outputs: Vec::new(), usage });
-    }
-    let mut kept = Vec::with_capacity(outputs.len());
-    for file in outputs {
-        let stored = match &file.inline {
-            Some(bytes) if bytes.0.len() <= MAX_INLINE && bytes.0.len() as u64 == file.size => {
-                app.files.put(&bytes.0).map_err(|e| files_problem(&e))? == file.hash
-            }
-            Some(_) => false,
-            None => match app.files.size(&file.hash).map_err(|e| files_problem(&e))? {
-                Some(size) => size == file.size,
-                None => {
-                    let detail = format!("'{}' of lease {fence} was not uploaded", file.path);
-                    return Err(problem(ProblemCode::MissingBlobs, detail, "upload it, then report again"));
-                }
-            },
-        };
-        if !stored {
-            let detail = format!("'{}' of lease {fence} is not what the report says", file.path);
-            return Err(problem(ProblemCode::HashMismatch, detail, "report it again"));
-        }
-        kept.push(OutputFile { path: file.path, hash: file.hash, size: file.size });
-    }
-    Ok(VerifiedReport { fence, failure, outputs: kept, usage })
+    to_bytes(body, limit).await.map_err(|_| too_large())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {

@@ -8,6 +8,8 @@ mod client;
 mod console;
 mod jobs;
 mod listen;
+mod reports;
+mod slow;
 mod tokens;
 mod views;
 
@@ -96,6 +98,7 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/v1/client/blobs/{hash}", get(client::download).put(client::upload))
         .fallback(|| async { Refused(problem(ProblemCode::NotFound, "there is no such address", "")) })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::map_request(slow::in_time))
         .layer(axum::middleware::map_response(as_problem))
         .with_state(app)
 }
