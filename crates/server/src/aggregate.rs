@@ -4,6 +4,7 @@
 //! aggregators into the file store. Nothing is decided here; a crash in the middle means it starts again.
 
 use std::io::{self, BufWriter, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -69,7 +70,12 @@ impl Aggregation {
 
 fn run(jobs: &Receiver<JobId>, reader: &dyn Reader, files: &dyn Files, handle: &Handle) {
     for job in jobs {
-        let result = aggregate(job, reader, files).map_err(|error| error.to_string());
+        let result = catch_unwind(AssertUnwindSafe(|| aggregate(job, reader, files)));
+        let result = match result {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            // One job's result is no reason to leave all others without theirs.
+            Err(_) => Err("the server failed at it: see its log".to_owned()),
+        };
         handle.aggregated(job, result);
     }
 }

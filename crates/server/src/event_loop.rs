@@ -4,13 +4,16 @@
 //! answers leave. How much goes into one commit adapts to the disk by itself: while one is written, the next
 //! gathers. If a commit fails, everybody in it is told so, and the state is loaded again as it was before.
 
-use std::collections::HashMap;
+mod parking;
+
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::{ClientId, JobId, Timestamp};
+use parking::{Parked, Parking};
 use protocol::api::{JobView, Problem, ProblemCode, ResultFile};
 use protocol::client_link::{MAX_WAIT, PollReply, PollRequest};
 use tokio::sync::oneshot;
@@ -168,7 +171,7 @@ pub fn start(parts: Parts) -> Result<(Handle, std::thread::JoinHandle<()>), Stor
         parts,
         grid,
         aggregation,
-        parked: HashMap::new(),
+        parked: Parking::default(),
         watchers: Vec::new(),
         deferred: Vec::new(),
         next_tick: Instant::now() + TICK,
@@ -176,7 +179,13 @@ pub fn start(parts: Parts) -> Result<(Handle, std::thread::JoinHandle<()>), Stor
     };
     let thread = std::thread::Builder::new()
         .name("grid".into())
-        .spawn(move || event_loop.run(&receiver))
+        .spawn(move || {
+            // A server without its loop would refuse everybody for ever; one that is started again loads what
+            // was committed.
+            if catch_unwind(AssertUnwindSafe(|| event_loop.run(&receiver))).is_err() {
+                std::process::abort();
+            }
+        })
         .expect("the system can start one more thread");
     Ok((handle, thread))
 }
@@ -186,18 +195,12 @@ struct EventLoop {
     grid: Grid,
     aggregation: Aggregation,
     /// Polls that are held because there is nothing to say.
-    parked: HashMap<ClientId, Parked>,
+    parked: Parking,
     watchers: Vec<Watcher>,
     /// Answers that leave after the next commit.
     deferred: Vec<Deferred>,
     next_tick: Instant,
     last_tick: Timestamp,
-}
-
-struct Parked {
-    request: Box<PollRequest>,
-    until: Instant,
-    reply: oneshot::Sender<Answer<PollReply>>,
 }
 
 struct Watcher {
@@ -219,18 +222,13 @@ impl EventLoop {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let mut stopping = false;
-            for message in first.into_iter().chain(messages.try_iter()).take(BATCH) {
-                stopping |= matches!(message, Message::Stop);
-                self.take(message);
-            }
-            if Instant::now() >= self.next_tick {
-                self.next_tick = Instant::now() + TICK;
-                self.tick(clock());
-            }
-            if self.grid.take_new_work() {
-                self.offer_work();
-            }
+            let turn = catch_unwind(AssertUnwindSafe(|| self.turn(first, messages)));
+            let stopping = turn.unwrap_or_else(|_| {
+                tracing::error!("a request made the grid panic: the state is loaded again");
+                let detail = "the server failed at a request that came together with this one";
+                self.give_up(&problem(ProblemCode::Internal, detail, "try again"));
+                false
+            });
             self.commit();
             self.answer_watchers();
             if stopping {
@@ -248,10 +246,26 @@ impl EventLoop {
         self.grid.tick(now);
     }
 
+    /// Takes what waits and decides; returns whether the loop is to stop.
+    fn turn(&mut self, first: Option<Message>, messages: &Receiver<Message>) -> bool {
+        let mut stopping = false;
+        for message in first.into_iter().chain(messages.try_iter()).take(BATCH) {
+            stopping |= matches!(message, Message::Stop);
+            self.take(message);
+        }
+        if Instant::now() >= self.next_tick {
+            self.next_tick = Instant::now() + TICK;
+            self.tick(clock());
+        }
+        if self.grid.take_new_work() {
+            self.offer_work();
+        }
+        stopping
+    }
+
     fn next_deadline(&self) -> Instant {
-        let parked = self.parked.values().map(|parked| parked.until);
         let watched = self.watchers.iter().map(|watcher| watcher.until);
-        parked.chain(watched).fold(self.next_tick, Instant::min)
+        watched.chain(self.parked.first_deadline()).fold(self.next_tick, Instant::min)
     }
 
     fn take(&mut self, message: Message) {
@@ -282,7 +296,7 @@ impl EventLoop {
         reply: oneshot::Sender<Answer<PollReply>>,
     ) {
         // A client has one poll at a time: an earlier one is a broken connection's.
-        if let Some(earlier) = self.parked.remove(&client) {
+        if let Some(earlier) = self.parked.remove(client) {
             let answer = poll_reply(&earlier.request, PollOutcome::default());
             self.deferred.push(deferred(earlier.reply, Ok(answer)));
         }
@@ -301,12 +315,12 @@ impl EventLoop {
     /// Gives parked clients what has come to wait.
     fn offer_work(&mut self) {
         let now = clock();
-        let clients: Vec<ClientId> = self.parked.keys().copied().collect();
+        let clients: Vec<ClientId> = self.parked.clients();
         for client in clients {
             if !self.grid.has_waiting() {
                 return;
             }
-            let Some(parked) = self.parked.get(&client) else { continue };
+            let Some(parked) = self.parked.get(client) else { continue };
             let leases = self.grid.assign(now, client, &parked.request);
             if !leases.is_empty() {
                 self.release(client, PollOutcome { leases, ..PollOutcome::default() });
@@ -316,7 +330,7 @@ impl EventLoop {
 
     /// Answers a parked poll after the next commit.
     fn release(&mut self, client: ClientId, outcome: PollOutcome) {
-        if let Some(parked) = self.parked.remove(&client) {
+        if let Some(parked) = self.parked.remove(client) {
             let answer = poll_reply(&parked.request, outcome);
             self.deferred.push(deferred(parked.reply, Ok(answer)));
         }
@@ -324,23 +338,28 @@ impl EventLoop {
 
     fn commit(&mut self) {
         let now = Instant::now();
-        let late: Vec<ClientId> =
-            self.parked.iter().filter(|(_, parked)| parked.until <= now).map(|(id, _)| *id).collect();
-        for client in late {
+        for client in self.parked.late(now) {
             self.release(client, PollOutcome::default());
         }
         let effects = self.grid.take_effects();
         for (client, cancel) in effects.revoked_leases {
             self.release(client, PollOutcome { cancel, ..PollOutcome::default() });
         }
-        let failure = self.write(&effects.ops).err();
+        if let Err(problem) = self.write(&effects.ops) {
+            return self.give_up(&problem);
+        }
         for answer in std::mem::take(&mut self.deferred) {
-            answer(failure.as_ref());
+            answer(None);
         }
-        match failure {
-            None => effects.to_aggregate.into_iter().for_each(|job| self.aggregation.request(job)),
-            Some(_) => self.reload(),
+        effects.to_aggregate.into_iter().for_each(|job| self.aggregation.request(job));
+    }
+
+    /// Tells everybody who waits for the commit that there is none, and goes back to the last one.
+    fn give_up(&mut self, problem: &Problem) {
+        for answer in std::mem::take(&mut self.deferred) {
+            answer(Some(problem));
         }
+        self.reload();
     }
 
     fn write(&mut self, ops: &[Op]) -> Result<(), Problem> {
@@ -355,7 +374,7 @@ impl EventLoop {
 
     /// Goes back to what is committed. Held polls end, so that their clients ask again.
     fn reload(&mut self) {
-        let clients: Vec<ClientId> = self.parked.keys().copied().collect();
+        let clients: Vec<ClientId> = self.parked.clients();
         for client in clients {
             self.release(client, PollOutcome::default());
         }

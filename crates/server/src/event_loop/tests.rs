@@ -285,3 +285,16 @@ fn a_token_names_its_grid() {
     let text = bench.create_token(other, [6; SECRET_LEN]).expect("made");
     assert_eq!(text.parse::<Token>().expect("a token").ca_key, keys.ca_public().0);
 }
+
+#[test]
+fn a_request_that_panics_takes_nobody_with_it() {
+    let mut bench = Bench::new();
+    let job = bench.submit(1).expect("submits");
+    let call = bench.handle.call(|_, _| -> Answer<()> { panic!("a bug") });
+    assert!(bench.runtime.block_on(call).is_err());
+    let view = bench.handle.call(move |grid, _| grid.view_job(&admin(), job));
+    assert_eq!(bench.runtime.block_on(view).expect("served").job, job);
+    bench.restart();
+    let view = bench.handle.call(move |grid, _| grid.view_job(&admin(), job));
+    assert_eq!(bench.runtime.block_on(view).expect("served").job, job);
+}
