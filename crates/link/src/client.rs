@@ -75,8 +75,15 @@ impl ClientLink {
         let wait = Duration::from_secs(u64::from(request.wait_s));
         let (signature, answer) =
             self.send(Method::POST, path, json_headers(), encode(request), wait).await?;
-        let reply: PollReply = answer.json(path)?;
-        check_reply(&signature, &answer, grid_key, path)?;
+        let reply: PollReply = match (answer.json(path), check_reply(&signature, &answer, grid_key, path)) {
+            // Only the grid itself can refuse for good: anybody on the way can write a refusal.
+            (Err(LinkError::Refused(problem)), Err(_)) => return Err(LinkError::Unsigned(problem)),
+            (reply, genuine) => {
+                let reply = reply?;
+                genuine?;
+                reply
+            }
+        };
         if reply.seq != request.seq {
             return Err(LinkError::Forged { what: path.to_owned() });
         }

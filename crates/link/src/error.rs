@@ -41,6 +41,8 @@ pub enum LinkError {
     Forged { what: String },
     #[error("{}", .0.detail)]
     Refused(Problem),
+    #[error("refused by something on the way, or by a grid that does not know this client: {}", .0.detail)]
+    Unsigned(Problem),
     #[error("the bytes of {hash} that arrived have another hash")]
     WrongHash { hash: model::BlobHash },
     #[error("can't read '{}'", path.display())]
@@ -63,6 +65,7 @@ impl LinkError {
             | LinkError::Http { .. }
             | LinkError::Timeout { .. }
             | LinkError::Forged { .. }
+            | LinkError::Unsigned(_)
             | LinkError::WrongHash { .. }
             | LinkError::Answer { .. }
             | LinkError::TooLong { .. } => true,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
 use model::BlobHash;
-use protocol::api::{MAX_MISSING, MAX_PART, MissingReply, MissingRequest, UploadReply};
+use protocol::api::{MAX_MISSING, MAX_PART, MissingReply, MissingRequest, ProblemCode, UploadReply};
 use protocol::token::Token;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -150,12 +150,20 @@ impl UserLink {
         let failed = |source| LinkError::Local { path: path.to_owned(), source };
         let mut file = std::fs::File::open(path).map_err(failed)?;
         let total = file.metadata().map_err(failed)?.len();
+        let mut again = false;
         loop {
             file.seek(std::io::SeekFrom::Start(offset)).map_err(failed)?;
             let mut part = Vec::new();
             (&mut file).take(MAX_PART as u64).read_to_end(&mut part).map_err(failed)?;
             let sent = part.len() as u64;
-            let reply = self.upload_part(hash, total, offset, part.into()).await?;
+            let reply = match self.upload_part(hash, total, offset, part.into()).await {
+                // Somebody else began it with other bytes, which are gone now: once from the start, all our own.
+                Err(error) if offset > 0 && !again && error.code() == Some(ProblemCode::HashMismatch) => {
+                    (offset, again) = (0, true);
+                    continue;
+                }
+                reply => reply?,
+            };
             progress(sent);
             if reply.complete {
                 return Ok(());
