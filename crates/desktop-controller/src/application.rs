@@ -18,7 +18,8 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use crate::ControllerError;
-use crate::cache::{Cache, CacheError, touch};
+use crate::cache::{Cache, CacheError, copy_verified, touch};
+use crate::clear::remove_tree;
 use crate::identity::make_directory;
 
 /// Largest manifest that is read.
@@ -102,6 +103,7 @@ impl Applications {
             }
         }
         if !root.is_dir() {
+            cache.admit(manifest.blobs().into_values())?;
             for (hash, size) in manifest.blobs() {
                 cache.fetch(link, &hash, size).await?;
             }
@@ -167,8 +169,11 @@ fn build(root: &Path, plan: &[(String, Entry, PathBuf)]) -> Result<(), Applicati
         match entry {
             Entry::Directory => fs::create_dir_all(&target).map_err(disk(&target))?,
             Entry::Symlink { target: to } => symlink(to, &target).map_err(disk(&target))?,
-            Entry::File { executable, .. } => {
-                fs::copy(source, &target).map_err(disk(&target))?;
+            Entry::File { hash, executable, .. } => {
+                // The name of a blob in the cache says what it was when it came; a disk can be changed since.
+                if !copy_verified(source, &target, hash).map_err(disk(&target))? {
+                    return Err(ApplicationError::Tampered { path: path.clone() });
+                }
                 let mode = if *executable { 0o555 } else { 0o444 };
                 fs::set_permissions(&target, fs::Permissions::from_mode(mode)).map_err(disk(&target))?;
             }
@@ -213,10 +218,6 @@ pub(crate) fn hash_file(path: &Path) -> io::Result<BlobHash> {
             read => hasher.update(&buffer[..read]),
         };
     }
-}
-
-fn remove_tree(root: &Path) -> io::Result<()> {
-    fs::remove_dir_all(root)
 }
 
 fn touch_directory(root: &Path) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use link::client::ClientKeys;
 use link::{ClientLink, LinkError};
 use model::{ByteSize, FailureReason, Usage};
-use protocol::api::MAX_PART;
+use protocol::api::{MAX_PART, ProblemCode};
 use protocol::client_link::{
     Bytes, Lease, MAX_INLINE, Report, ReportedFile, STDERR, STDOUT, Secrets, secrets_info,
 };
@@ -21,8 +21,10 @@ use sandbox::{Bounds, Cause, Control, Ended, Exit, Launcher, LimitHit, Running, 
 use tokio::sync::watch;
 
 use crate::application::{ApplicationError, Applications, Tree};
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheError, copy_verified};
+use crate::clear::remove_tree;
 use crate::collect::{Output, collect, hashed};
+use crate::lease;
 
 /// Files up to this size travel inside the report, as long as all of them together stay under [`MAX_INLINE`].
 const INLINE: u64 = 16 << 10;
@@ -65,9 +67,7 @@ pub(crate) async fn run(
         Ok((outputs, usage)) => (None, outputs, usage),
         Err(Failed { reason, outputs, usage }) => (Some(reason), outputs, usage),
     };
-    if let Err(error) = fs::remove_dir_all(&directory)
-        && error.kind() != io::ErrorKind::NotFound
-    {
+    if let Err(error) = remove_tree(&directory) {
         tracing::warn!(%error, directory = %directory.display(), "can't clear up after a subjob");
     }
     Report { fence: lease.fence, failure, outputs, usage }
@@ -93,6 +93,7 @@ async fn attempt(
     directory: &Path,
     mut orders: watch::Receiver<Order>,
 ) -> Result<(Vec<ReportedFile>, Usage), Failed> {
+    lease::check(lease)?;
     let tree = tokio::select! {
         tree = prepare(shared, link, lease, directory) => tree?,
         order = ordered(&mut orders) => return Err(evicted(order).into()),
@@ -140,6 +141,7 @@ async fn prepare(
     lease: &Lease,
     directory: &Path,
 ) -> Result<Tree, FailureReason> {
+    shared.cache.admit(lease.inputs.iter().map(|input| input.size)).map_err(|e| cache_failure(&e))?;
     let tree = shared.applications.tree(link, &shared.cache, lease).await.map_err(application_failure)?;
     let work = directory.join("work");
     fs::create_dir_all(&work).map_err(|error| storage(&work, &error))?;
@@ -149,43 +151,15 @@ async fn prepare(
         let target = work.join(&input.path);
         let parent = target.parent().unwrap_or(&work);
         fs::create_dir_all(parent).map_err(|error| storage(parent, &error))?;
-        let (hash, path) = (input.hash, input.path.clone());
-        let copied = tokio::task::spawn_blocking(move || copy_verified(&cached, &target, &hash, &path)).await;
-        copied.expect("copying does not panic")?;
+        let hash = input.hash;
+        let copied = tokio::task::spawn_blocking(move || copy_verified(&cached, &target, &hash)).await;
+        let is_intact = copied.expect("copying does not panic").map_err(|error| storage(&work, &error))?;
+        if !is_intact {
+            return Err(FailureReason::Tampering { path: input.path.clone() });
+        }
     }
     shared.cache.evict();
     Ok(tree)
-}
-
-/// Copies an input, checking on the way that it still is what the lease names.
-fn copy_verified(from: &Path, to: &Path, hash: &model::BlobHash, path: &str) -> Result<(), FailureReason> {
-    let mut source = File::open(from).map_err(|error| storage(from, &error))?;
-    let target = File::create_new(to).map_err(|error| storage(to, &error))?;
-    let mut hashing = HashingWriter { file: target, hasher: blake3::Hasher::new() };
-    io::copy(&mut source, &mut hashing).map_err(|error| storage(to, &error))?;
-    if hashing.hasher.finalize().as_bytes() != &hash.0 {
-        // So that the next attempt fetches it anew.
-        let _ = fs::remove_file(from);
-        return Err(FailureReason::Tampering { path: path.to_owned() });
-    }
-    Ok(())
-}
-
-struct HashingWriter {
-    file: File,
-    hasher: blake3::Hasher,
-}
-
-impl io::Write for HashingWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Result<Running, FailureReason> {
@@ -325,6 +299,7 @@ async fn send(
 /// Uploads one file, going on where it stopped while the server can't be reached.
 async fn upload(link: &mut ClientLink, lease: &Lease, output: &mut Output) -> Result<(), FailureReason> {
     let mut offset = 0;
+    let mut again = false;
     let mut backoff = crate::controller::Backoff::default();
     loop {
         output.file.seek(SeekFrom::Start(offset)).map_err(|e| storage(Path::new(&output.path), &e))?;
@@ -333,7 +308,16 @@ async fn upload(link: &mut ClientLink, lease: &Lease, output: &mut Output) -> Re
         reader.read_to_end(&mut part).map_err(|e| storage(Path::new(&output.path), &e))?;
         match link.put_blob(lease.fence, &output.hash, output.size, offset, part.into()).await {
             Ok(reply) if reply.complete => return Ok(()),
+            // An answer that takes nothing on is no reason to ask again at once.
+            Ok(reply) if reply.uploaded <= offset => {
+                offset = reply.uploaded;
+                backoff.wait().await;
+            }
             Ok(reply) => offset = reply.uploaded,
+            // Somebody else began it with other bytes, which are gone now: once from the start, all our own.
+            Err(error) if offset > 0 && !again && error.code() == Some(ProblemCode::HashMismatch) => {
+                (offset, again) = (0, true);
+            }
             Err(error) if error.is_passing() => {
                 tracing::warn!(error = describe(&error), subjob = %lease.subjob, "upload interrupted");
                 backoff.wait().await;

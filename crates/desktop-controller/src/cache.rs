@@ -21,6 +21,7 @@ use crate::ControllerError;
 use crate::attempt::describe;
 use crate::controller::Backoff;
 use crate::identity::make_directory;
+use crate::inventory::free_disk;
 
 #[derive(Debug, Error)]
 pub(crate) enum CacheError {
@@ -40,19 +41,36 @@ pub(crate) enum CacheError {
 pub(crate) struct Cache {
     directory: PathBuf,
     limit: ByteSize,
+    /// Free space that is left on the disk.
+    floor: ByteSize,
     /// Blobs that are being fetched: whoever wants the same one waits and finds it.
     fetching: Mutex<HashMap<BlobHash, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Cache {
-    pub(crate) fn open(directory: PathBuf, limit: ByteSize) -> Result<Self, ControllerError> {
+    pub(crate) fn open(
+        directory: PathBuf,
+        limit: ByteSize,
+        floor: ByteSize,
+    ) -> Result<Self, ControllerError> {
         make_directory(&directory, 0o700)?;
-        Ok(Cache { directory, limit, fetching: Mutex::default() })
+        Ok(Cache { directory, limit, floor, fetching: Mutex::default() })
     }
 
     /// Where a blob lies once it has been fetched.
     pub(crate) fn path(&self, hash: &BlobHash) -> PathBuf {
         self.directory.join(hash.to_string())
+    }
+
+    /// Makes sure that files of these sizes fit on the disk and leave the owner their space, whatever was promised
+    /// when the lease was given.
+    pub(crate) fn admit(&self, sizes: impl Iterator<Item = u64>) -> Result<(), CacheError> {
+        let total = sizes.fold(self.floor.0, u64::saturating_add);
+        if total > free_disk(&self.directory).0 {
+            let source = io::Error::from(io::ErrorKind::StorageFull);
+            return Err(CacheError::Disk { path: self.directory.clone(), source });
+        }
+        Ok(())
     }
 
     /// Makes sure that a blob is here, whole and verified.
@@ -69,6 +87,7 @@ impl Cache {
             touch(&path);
             return Ok(path);
         }
+        self.admit(std::iter::once(size))?;
         let partial = path.with_extension("part");
         let disk = |source| CacheError::Disk { path: partial.clone(), source };
         let mut file =
@@ -151,6 +170,36 @@ async fn part(link: &mut ClientLink, hash: &BlobHash, offset: u64, len: u64) -> 
     }
 }
 
+/// Copies a blob, checking on the way that it still is what its name says. One that is not is removed, so that it
+/// is fetched anew; whether it was.
+pub(crate) fn copy_verified(from: &Path, to: &Path, hash: &BlobHash) -> io::Result<bool> {
+    let mut source = File::open(from)?;
+    let mut hashing = HashingWriter { file: File::create_new(to)?, hasher: blake3::Hasher::new() };
+    io::copy(&mut source, &mut hashing)?;
+    let is_intact = hashing.hasher.finalize().as_bytes() == &hash.0;
+    if !is_intact {
+        remove(from);
+    }
+    Ok(is_intact)
+}
+
+struct HashingWriter {
+    file: File,
+    hasher: blake3::Hasher,
+}
+
+impl io::Write for HashingWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Marks a file as used now, for eviction; if that fails it only goes a little earlier.
 pub(crate) fn touch(path: &Path) {
     if let Ok(file) = File::options().write(true).open(path) {
@@ -173,7 +222,7 @@ mod tests {
     #[test]
     fn what_was_used_longest_ago_goes_first() {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let cache = Cache::open(directory.path().to_owned(), ByteSize(250)).expect("opens");
+        let cache = Cache::open(directory.path().to_owned(), ByteSize(250), ByteSize(0)).expect("opens");
         for (name, age) in [("old", 300), ("older", 400), ("new", 100)] {
             let path = directory.path().join(name);
             fs::write(&path, [0; 100]).expect("writes");

@@ -17,7 +17,7 @@ use link::client::ClientKeys;
 use link::http::Address;
 use link::trust::Trust;
 use link::{ClientLink, LinkError};
-use model::{BlobHash, ByteSize, Capacity, Fence, Resources};
+use model::{BlobHash, ByteSize, Capacity, FailureReason, Fence, Resources, Usage};
 use protocol::api::ProblemCode;
 use protocol::client_link::{Lease, MAX_PER_POLL, PollReply, PollRequest, Report};
 use protocol::token::{Token, TokenKind};
@@ -29,6 +29,7 @@ use crate::ControllerError;
 use crate::application::Applications;
 use crate::attempt::{self, Order, Shared, describe};
 use crate::cache::Cache;
+use crate::clear::remove_tree;
 use crate::identity::{Membership, client_keys, lock, make_directory, membership, save_membership};
 use crate::inventory::{available_memory, free_disk, inventory, total_memory};
 
@@ -37,6 +38,9 @@ const POLL_WAIT: Duration = Duration::from_secs(25);
 
 /// How long a client that stops waits for its last report to be taken.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Longest pause between polls that the server may ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Share of the machine's memory that subjobs may have together, in percent.
 const MEMORY_SHARE: u64 = 80;
@@ -94,7 +98,7 @@ impl Controller {
             (None, None) => return Err(ControllerError::NotJoined),
         };
         let shared = Shared {
-            cache: Cache::open(config.state.join("cache"), config.cache_limit)?,
+            cache: Cache::open(config.state.join("cache"), config.cache_limit, config.disk_floor)?,
             applications: Applications::open(config.state.join("applications"), membership.grid_key)?,
             attempts,
             launcher: Launcher::new(tag),
@@ -241,17 +245,31 @@ impl Work<'_> {
     /// What is free: the configured share less what runs, and never more than the machine has at the moment.
     fn capacity(&self) -> Capacity {
         let config = &self.controller.config;
-        let running = || self.orders.values().map(|(_, resources)| resources);
-        let cpus = running().map(|resources| resources.cpus).sum();
-        let memory: u64 = running().map(|resources| resources.memory.0).sum();
+        let taken = self.taken();
         let free = free_disk(&config.state).0.saturating_sub(config.disk_floor.0);
-        let disk: u64 = running().map(|resources| resources.disk.0).sum();
         let available = available_memory().0;
         Capacity {
-            cpus: config.cpus.saturating_sub(cpus),
-            memory: ByteSize(self.controller.memory.0.saturating_sub(memory).min(available)),
-            disk: ByteSize(free.saturating_sub(disk)),
+            cpus: config.cpus.saturating_sub(taken.cpus),
+            memory: ByteSize(self.controller.memory.0.saturating_sub(taken.memory.0).min(available)),
+            disk: ByteSize(free.saturating_sub(taken.disk.0)),
         }
+    }
+
+    /// What runs may use together.
+    fn taken(&self) -> Resources {
+        let none = Resources { cpus: 0, memory: ByteSize(0), disk: ByteSize(0) };
+        self.orders.values().fold(none, |sum, (_, resources)| Resources {
+            cpus: sum.cpus.saturating_add(resources.cpus),
+            memory: ByteSize(sum.memory.0.saturating_add(resources.memory.0)),
+            disk: ByteSize(sum.disk.0.saturating_add(resources.disk.0)),
+        })
+    }
+
+    /// Whether a lease stays within what the desktop's owner gives, whatever the server makes of it.
+    fn fits(&self, more: Resources) -> bool {
+        let (taken, given) = (self.taken(), self.controller.memory);
+        more.cpus <= self.controller.config.cpus.saturating_sub(taken.cpus)
+            && more.memory.0 <= given.0.saturating_sub(taken.memory.0)
     }
 
     fn take_poll(&mut self, polled: Polled) -> Result<(), ControllerError> {
@@ -264,7 +282,7 @@ impl Work<'_> {
                 self.answered = self.answered.max(seq);
                 self.take_reply(&reply);
                 if reply.next_poll_ms > 0 {
-                    let pause = Duration::from_millis(reply.next_poll_ms);
+                    let pause = Duration::from_millis(reply.next_poll_ms).min(LONGEST_PAUSE);
                     self.waiting_until = Some(tokio::time::Instant::now() + pause);
                 }
                 for lease in reply.leases {
@@ -306,7 +324,7 @@ impl Work<'_> {
             *carrier = None;
             if hopeless {
                 report.outputs.clear();
-                report.failure = Some(model::FailureReason::ClientSetup { why: describe(error) });
+                report.failure = Some(FailureReason::ClientSetup { why: describe(error) });
             }
         }
         let pause = self.backoff.next();
@@ -316,6 +334,14 @@ impl Work<'_> {
 
     fn begin(&mut self, lease: Lease) -> Result<(), ControllerError> {
         if self.orders.contains_key(&lease.fence) {
+            return Ok(());
+        }
+        if !self.fits(lease.resources) {
+            let why = "the lease is for more than this client offered".to_owned();
+            let failure = Some(FailureReason::ClientSetup { why });
+            let usage = Usage::default();
+            let report = Report { fence: lease.fence, failure, outputs: Vec::new(), usage };
+            self.unsettled.insert(lease.fence, (report, None));
             return Ok(());
         }
         tracing::info!(subjob = %lease.subjob, attempt = lease.attempt, job = lease.job_name, "subjob begins");
@@ -445,10 +471,9 @@ fn set_mode(path: &std::path::Path, mode: u32) -> Result<(), ControllerError> {
 }
 
 fn clear_directory(path: &std::path::Path) -> Result<(), ControllerError> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(ControllerError::State { doing: "clear", path: path.to_owned(), source: error })
-        }
-        _ => Ok(()),
-    }
+    remove_tree(path).map_err(|source| ControllerError::State {
+        doing: "clear",
+        path: path.to_owned(),
+        source,
+    })
 }

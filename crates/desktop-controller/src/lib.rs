@@ -7,11 +7,13 @@
 mod application;
 mod attempt;
 mod cache;
+mod clear;
 mod collect;
 mod controller;
 mod error;
 mod identity;
 mod inventory;
+mod lease;
 
 pub use controller::{Config, Controller};
 pub use error::ControllerError;
