@@ -300,7 +300,7 @@ async fn send(
 async fn upload(link: &mut ClientLink, lease: &Lease, output: &mut Output) -> Result<(), FailureReason> {
     let mut offset = 0;
     let mut again = false;
-    let mut backoff = crate::controller::Backoff::default();
+    let mut backoff = crate::backoff::Backoff::default();
     loop {
         output.file.seek(SeekFrom::Start(offset)).map_err(|e| storage(Path::new(&output.path), &e))?;
         let mut part = Vec::new();

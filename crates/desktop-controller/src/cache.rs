@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::ControllerError;
 use crate::attempt::describe;
-use crate::controller::Backoff;
+use crate::backoff::Backoff;
 use crate::identity::make_directory;
 use crate::inventory::free_disk;
 

@@ -6,6 +6,7 @@
 
 mod application;
 mod attempt;
+mod backoff;
 mod cache;
 mod clear;
 mod collect;
@@ -14,6 +15,7 @@ mod error;
 mod identity;
 mod inventory;
 mod lease;
+mod work;
 
 pub use controller::{Config, Controller};
 pub use error::ControllerError;
