@@ -24,6 +24,7 @@ use crate::application::{ApplicationError, Applications, Tree};
 use crate::cache::{Cache, CacheError, copy_verified};
 use crate::clear::remove_tree;
 use crate::collect::{Output, collect, hashed};
+use crate::inventory::free_disk;
 use crate::lease;
 
 /// Files up to this size travel inside the report, as long as all of them together stay under [`MAX_INLINE`].
@@ -31,6 +32,9 @@ const INLINE: u64 = 16 << 10;
 
 /// Bytes of each stream that are kept when an attempt failed.
 const TAIL: u64 = 64 << 10;
+
+/// A disk with less free than this counts as full.
+const DISK_FULL: ByteSize = ByteSize::mib(8);
 
 /// Size of a subjob's `/tmp`: part of its memory.
 const SCRATCH_SHARE: u64 = 2;
@@ -103,6 +107,7 @@ async fn attempt(
     let usage = exit.usage;
     let (stdout, stderr) = (directory.join(STDOUT), directory.join(STDERR));
     if let Some(reason) = failure(&exit, lease) {
+        let reason = blame_full_disk(reason, free_disk(directory));
         let outputs = tails(&[(STDOUT, &stdout), (STDERR, &stderr)]);
         return Err(Failed { reason, outputs, usage });
     }
@@ -250,6 +255,16 @@ fn failure(exit: &Exit, lease: &Lease) -> Option<FailureReason> {
         (_, Some(reason)) => Some(reason),
         (Ended::Code(code), None) => Some(FailureReason::ExitCode { code: *code }),
         (Ended::Signal(signal), None) => Some(FailureReason::Signal { signal: *signal }),
+    }
+}
+
+/// A program that fails while the client's own disk is full fails for that, not for what is wrong with it.
+fn blame_full_disk(reason: FailureReason, free: ByteSize) -> FailureReason {
+    match reason {
+        FailureReason::ExitCode { .. } | FailureReason::Signal { .. } if free < DISK_FULL => {
+            FailureReason::ClientStorage { why: format!("the disk was full when {reason}") }
+        }
+        other => other,
     }
 }
 

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use model::BlobHash;
 use model::plan::{Axis, Content, Input, MAX_SUBJOBS, Plan, Repeat, Split};
+use model::{BlobHash, ByteSize};
 
 use super::aggregate::{aggregates, outputs};
 use super::error::{KeyPath, SpecError, SpecErrors};
@@ -56,6 +56,7 @@ pub fn resolve(
     });
     let plan = outline(spec, application, placed.whole, axes, chunks);
     check_number(&plan, &mut errors);
+    check_disk(&plan, &mut errors);
     let scope = Scope {
         spec,
         inputs: placed.paths,
@@ -197,6 +198,21 @@ fn used_holes(spec: &Spec) -> (BTreeSet<String>, BTreeSet<String>) {
         }
     }
     (work, all)
+}
+
+/// Inputs count against a subjob's disk: what can't even be laid out is refused before anybody fetches it.
+fn check_disk(plan: &Plan, errors: &mut SpecErrors) {
+    let shared: u64 = plan.inputs.iter().map(|input| input.size).sum();
+    let columns = plan.axes.iter().flat_map(|axis| &axis.columns).filter_map(|column| column.files.as_ref());
+    let swept: u64 = columns.map(|files| files.iter().map(|content| content.size).max().unwrap_or(0)).sum();
+    let chunks = plan.split.as_ref().map(|split| split.chunks.iter().map(|chunk| chunk.size).max());
+    let largest = ByteSize(shared + swept + chunks.flatten().unwrap_or(0));
+    let disk = plan.resources.disk;
+    if largest > disk {
+        let message = format!("the inputs of a subjob take up to {largest}, more than its disk of {disk}");
+        let path = KeyPath::of("resources").key("disk");
+        errors.push(SpecError::new(&path, message).help("raise resources.disk, or split the input further"));
+    }
 }
 
 fn check_number(plan: &Plan, errors: &mut SpecErrors) {

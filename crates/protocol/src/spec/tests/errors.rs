@@ -88,3 +88,19 @@ fn what_is_compared_pair_by_pair_has_a_bound() {
         "1025 entries are more than the 1024 there may be",
     );
 }
+
+#[test]
+fn inputs_must_fit_the_subjob_s_disk() {
+    let spec = |disk: &str| {
+        format!(
+            "spec = 1\ncommand = ['x', '{{in.hmm}}', '{{chunk}}']\ninputs = {{ hmm = 'query.hmm', db = 'db.fa' }}\n\
+             split = {{ input = 'db', format = 'fasta', parts = 3 }}\nresources = {{ disk = '{disk}' }}\n"
+        )
+    };
+    assert!(resolved(&spec("9B"), &mut files()).is_ok());
+    let errors = resolved(&spec("8B"), &mut files()).unwrap_err().to_string();
+    assert!(
+        errors.contains("search.toml:5:22: the inputs of a subjob take up to 9 B, more than its disk of 8 B"),
+        "{errors}"
+    );
+}
