@@ -32,6 +32,7 @@ pub struct History {
     pub attempts: u32,
     strikes: u32,
     losses: u32,
+    lost_by: BTreeSet<ClientId>,
     gave_up: BTreeSet<ClientId>,
     avoided: Vec<ClientId>,
 }
@@ -58,8 +59,9 @@ impl History {
         if too_many {
             return Verdict::Failed;
         }
-        // A client that was restarted did nothing wrong by the subjob; it may well have it again.
-        if *reason != FailureReason::LeaseLost && !self.avoided.contains(&client) {
+        // A client that was restarted once did nothing wrong by the subjob; it may well have it again.
+        let is_excused = *reason == FailureReason::LeaseLost && self.lost_by.insert(client);
+        if !is_excused && !self.avoided.contains(&client) {
             if self.avoided.len() == MAX_AVOIDED {
                 self.avoided.remove(0);
             }
@@ -105,6 +107,15 @@ mod tests {
     fn three_different_clients_must_give_a_subjob_up() {
         check(&[(1, evicted()), (1, evicted()), (1, evicted()), (1, evicted())], 3, None);
         check(&[(1, evicted()), (2, evicted()), (1, evicted()), (3, evicted())], 3, Some(4));
+    }
+
+    #[test]
+    fn a_client_that_loses_a_subjob_twice_is_avoided() {
+        let (mut history, client) = (History::default(), ClientId([1; 16]));
+        history.failed(client, &FailureReason::LeaseLost, 3);
+        assert_eq!(history.avoided(), []);
+        history.failed(client, &FailureReason::LeaseLost, 3);
+        assert_eq!(history.avoided(), [client]);
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub struct Scheduler {
     /// Class → user → jobs with something waiting: what matching looks at.
     waiting: BTreeMap<Resources, BTreeMap<UserName, BTreeSet<JobId>>>,
     leases: HashMap<Fence, Lease>,
+    /// Leases that ran out and may come back, as long as their queue says so.
+    run_out: HashMap<Fence, Lease>,
     clients: HashMap<ClientId, ClientLeases>,
     /// Processors that each user's subjobs keep busy now: who has least goes first.
     busy: HashMap<UserName, u64>,
@@ -105,6 +107,7 @@ impl Scheduler {
             jobs: HashMap::new(),
             waiting: BTreeMap::new(),
             leases: HashMap::new(),
+            run_out: HashMap::new(),
             clients: HashMap::new(),
             busy: HashMap::new(),
         }
@@ -124,10 +127,11 @@ impl Scheduler {
     pub fn deliverable(&self, fence: Fence, client: ClientId) -> Option<SubjobId> {
         match self.leases.get(&fence) {
             Some(lease) => (lease.client == client).then_some(lease.subjob),
-            None => self
-                .jobs
-                .iter()
-                .find_map(|(job, queue)| Some(SubjobId { job: *job, index: queue.ran_out(fence, client)? })),
+            None => {
+                let lease = self.run_out.get(&fence).filter(|lease| lease.client == client)?;
+                let queue = self.jobs.get(&lease.subjob.job)?;
+                queue.is_still_run_out(lease).then_some(lease.subjob)
+            }
         }
     }
 
@@ -178,6 +182,7 @@ impl Scheduler {
         let leases = live.into_iter().filter_map(|fence| self.release(fence)).collect();
         self.unindex(job);
         self.jobs.remove(&job);
+        self.run_out.retain(|_, lease| lease.subjob.job != job);
         leases
     }
 
@@ -284,6 +289,9 @@ impl Scheduler {
         let verdict = self
             .with_queue(lease.subjob.job, |queue| queue.failed(&lease, &reason))
             .unwrap_or(Verdict::Failed);
+        if verdict == Verdict::Again && reason == FailureReason::LeaseExpired {
+            self.run_out.insert(fence, lease.clone());
+        }
         Some(Ended { lease, reason, verdict })
     }
 
@@ -365,14 +373,8 @@ impl Scheduler {
 
     fn revive(&mut self, fence: Fence, client: ClientId) -> Option<Lease> {
         let SubjobId { job, .. } = self.deliverable(fence, client)?;
-        let lease = self.with_queue(job, |queue| queue.revive(fence))?.map(|out| Lease {
-            fence,
-            subjob: SubjobId { job, index: out.index },
-            attempt: out.attempt,
-            client,
-            seq: out.seq,
-            since: out.since,
-        })?;
+        let lease = self.run_out.remove(&fence)?;
+        self.with_queue(job, |queue| queue.revive(&lease))?;
         self.hold(lease.clone());
         Some(lease)
     }

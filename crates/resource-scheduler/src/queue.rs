@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use model::{ClientId, FailureReason, Fence, JobId, Resources, Timestamp, UserName};
+use model::{ClientId, FailureReason, Fence, JobId, Resources, UserName};
 
 use crate::Lease;
 use crate::attempts::{History, Verdict};
@@ -35,19 +35,8 @@ pub(crate) struct Queue {
     /// Only of subjobs that have failed at least once and are not done.
     histories: HashMap<u64, History>,
     live: BTreeMap<Fence, u64>,
-    /// Leases that ran out while nobody else has their subjob.
-    run_out: HashMap<u64, RunOut>,
-}
-
-/// A lease that ran out, as far as it must be known to come back.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RunOut {
-    fence: Fence,
-    client: ClientId,
-    pub(crate) index: u64,
-    pub(crate) attempt: u32,
-    pub(crate) seq: u64,
-    pub(crate) since: Timestamp,
+    /// The newest lease of a subjob, if it ran out and nobody was given the subjob since.
+    run_out: HashMap<u64, Fence>,
 }
 
 impl Queue {
@@ -159,26 +148,23 @@ impl Queue {
             Verdict::Again => {
                 self.again.insert(index);
                 if *reason == FailureReason::LeaseExpired {
-                    let Lease { fence, client, attempt, seq, since, .. } = *lease;
-                    self.run_out.insert(index, RunOut { fence, client, index, attempt, seq, since });
+                    self.run_out.insert(index, lease.fence);
                 }
                 Verdict::Again
             }
         }
     }
 
-    /// The subjob of a lease that ran out while nobody else has it.
-    pub(crate) fn ran_out(&self, fence: Fence, client: ClientId) -> Option<u64> {
-        let mut outs = self.run_out.values();
-        outs.find(|out| out.fence == fence && out.client == client).map(|out| out.index)
+    /// Whether nobody was given the subjob of a lease since it ran out.
+    pub(crate) fn is_still_run_out(&self, lease: &Lease) -> bool {
+        self.run_out.get(&lease.subjob.index) == Some(&lease.fence)
     }
 
     /// Makes a lease that ran out live again.
-    pub(crate) fn revive(&mut self, fence: Fence) -> Option<RunOut> {
-        let out = *self.run_out.values().find(|out| out.fence == fence)?;
-        self.run_out.remove(&out.index);
-        self.again.remove(&out.index);
-        self.live.insert(fence, out.index);
-        Some(out)
+    pub(crate) fn revive(&mut self, lease: &Lease) {
+        let index = lease.subjob.index;
+        self.run_out.remove(&index);
+        self.again.remove(&index);
+        self.live.insert(lease.fence, index);
     }
 }

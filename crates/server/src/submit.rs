@@ -22,6 +22,9 @@ use crate::store::SignedApplication;
 /// Largest manifest.
 const MAX_MANIFEST: u64 = 64 << 20;
 
+/// Most files of one result: its list is read and sent as a whole.
+const MAX_RESULT_FILES: u64 = 200_000;
+
 /// Secrets of one job, names and values together.
 const MAX_SECRETS: usize = 64 << 10;
 
@@ -102,6 +105,12 @@ fn read_all(files: &dyn Files, hash: &BlobHash, size: u64) -> Result<Vec<u8>, Pr
 
 /// What `aggregate` can't do is said now, not after a week of computing.
 fn check_aggregates(plan: &Plan) -> Result<(), Problem> {
+    let kept = plan.aggregate.iter().filter(|aggregate| matches!(aggregate, Aggregate::Files { .. })).count();
+    let files = plan.subjobs().unwrap_or(0).saturating_mul(kept as u64);
+    if files > MAX_RESULT_FILES {
+        let detail = format!("the result would have {files} files, at most {MAX_RESULT_FILES} can be kept");
+        return Err(problem(ProblemCode::BadSpec, detail, "aggregate by concat or table instead"));
+    }
     for (which, aggregate) in plan.aggregate.iter().enumerate() {
         if !matches!(aggregate, Aggregate::Files { .. }) {
             Aggregator::new(plan, which).map_err(|error| {

@@ -19,6 +19,9 @@ use crate::store::{NewJobRow, Op, SignedApplication};
 /// Most jobs that are open at one time: bounds what a restart has to load.
 pub const MAX_OPEN_JOBS: usize = 10_000;
 
+/// Most of them that are one user's, so that nobody keeps the others out.
+pub const MAX_OPEN_JOBS_OF_USER: usize = 2_000;
+
 /// A job that was checked and whose files are all there.
 #[derive(Debug)]
 pub struct Submission {
@@ -55,6 +58,15 @@ impl Grid {
             let detail = format!("{MAX_OPEN_JOBS} jobs are open already");
             return Err(problem(ProblemCode::Overloaded, detail, "wait until some have ended"));
         }
+        let open_of_user = self.open.values().filter(|open| open.user == user).count();
+        if open_of_user >= MAX_OPEN_JOBS_OF_USER {
+            let detail = format!("{user} has {open_of_user} open jobs already");
+            return Err(problem(
+                ProblemCode::Overloaded,
+                detail,
+                "wait until some have ended, or cancel some",
+            ));
+        }
         let id = self.next_job;
         self.next_job = JobId(id.0 + 1);
         let sealed = secrets.map(|secrets| self.seal_secrets(id, &secrets)).transpose()?;
@@ -79,8 +91,9 @@ impl Grid {
             unfinished: Vec::new(),
             failures: Vec::new(),
         });
-        self.submitted.insert((user, idempotency_key), id);
-        let open = Open { plan: Arc::new(plan), application, secrets: sealed, succeeded_on: Vec::new() };
+        self.submitted.insert((user.clone(), idempotency_key), id);
+        let open =
+            Open { user, plan: Arc::new(plan), application, secrets: sealed, succeeded_on: Vec::new() };
         self.open.insert(id, open);
         self.new_work = true;
         Ok(SubmitReply { job: id, subjobs: total })

@@ -56,6 +56,7 @@ pub struct Grid {
 /// What is needed of a job while it runs.
 #[derive(Debug)]
 struct Open {
+    user: UserName,
     plan: Arc<Plan>,
     application: SignedApplication,
     secrets: Option<Vec<u8>>,
@@ -136,7 +137,7 @@ impl Grid {
         } else {
             self.scheduler.add_job(NewJob {
                 id: row.id,
-                user: row.user,
+                user: row.user.clone(),
                 class: plan.resources,
                 total: row.total,
                 attempts: plan.attempts,
@@ -145,7 +146,8 @@ impl Grid {
                 failures,
             });
         }
-        let open = Open { plan: Arc::new(plan), application, secrets, succeeded_on: Vec::new() };
+        let open =
+            Open { user: row.user, plan: Arc::new(plan), application, secrets, succeeded_on: Vec::new() };
         self.open.insert(row.id, open);
     }
 
