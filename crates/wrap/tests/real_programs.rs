@@ -336,7 +336,7 @@ fn a_virtual_environment_of_python_keeps_its_modules() {
 fn commands_on_a_shell_s_command_line_come_along() {
     let text = "id -un; for f in *; do wc -l \"$f\"; done | sort";
     let request = Request { shell_text: Some(text.into()), ..request("sh", &[]) };
-    let wrapped = wrap::wrap(&request).unwrap();
+    let wrapped = wrap(&request).unwrap();
     for path in ["/usr/bin/id", "/usr/bin/wc", "/usr/bin/sort"] {
         assert!(wrapped.manifest.resolve(path).is_some(), "{path}");
     }
