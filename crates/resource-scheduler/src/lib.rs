@@ -7,15 +7,14 @@
 
 pub mod attempts;
 pub mod explain;
+mod matching;
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use attempts::Verdict;
-use model::{
-    ByteSize, Capacity, ClientId, FailureReason, Fence, JobId, Resources, SubjobId, Timestamp, UserName,
-};
+use model::{Capacity, ClientId, FailureReason, Fence, JobId, Resources, SubjobId, Timestamp, UserName};
 pub use queue::NewJob;
 use queue::Queue;
 
@@ -95,7 +94,7 @@ pub struct Scheduler {
 struct ClientLeases {
     leases: BTreeSet<Fence>,
     last_contact: Timestamp,
-    /// What the client offered at its last poll, before anything was taken.
+    /// The most it has offered since it is in touch.
     offered: Option<Capacity>,
 }
 
@@ -222,7 +221,7 @@ impl Scheduler {
 
     /// Gives a client as many waiting subjobs as fit into what it offers.
     pub fn assign(&mut self, now: Timestamp, offer: &Offer) -> Vec<Lease> {
-        self.clients.entry(offer.client).or_default().offered = Some(offer.capacity);
+        self.note_offer(offer);
         let mut free = self.less_what_is_on_its_way(offer);
         let mut granted = Vec::new();
         while granted.len() < offer.most {
@@ -232,17 +231,6 @@ impl Scheduler {
             granted.push(lease);
         }
         granted
-    }
-
-    /// What an offer leaves when leases that the client did not know of yet when it made it are taken off.
-    fn less_what_is_on_its_way(&self, offer: &Offer) -> Capacity {
-        let fences = self.clients.get(&offer.client).into_iter().flat_map(|known| &known.leases);
-        let leases = fences.filter_map(|fence| self.leases.get(fence));
-        let unknown = leases.filter(|lease| lease.seq > offer.answered);
-        let classes = unknown.filter_map(|lease| self.jobs.get(&lease.subjob.job)).map(Queue::class);
-        classes.fold(offer.capacity, |free, class| {
-            free.take(&class).unwrap_or(Capacity { cpus: 0, memory: ByteSize(0), disk: ByteSize(0) })
-        })
     }
 
     /// Ends a lease with success. `None` when the number is dead: nothing may then be counted.
@@ -271,8 +259,12 @@ impl Scheduler {
     /// Ends the leases of clients that have not been heard of for too long.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Ended> {
         let ttl = self.config.lease_ttl;
-        let silent = self.clients.values().filter(|known| now.since(known.last_contact) >= ttl);
-        let fences: Vec<Fence> = silent.flat_map(|known| known.leases.iter().copied()).collect();
+        let mut fences: Vec<Fence> = Vec::new();
+        for known in self.clients.values_mut().filter(|known| now.since(known.last_contact) >= ttl) {
+            // Nobody waits for it to take what failed elsewhere.
+            known.offered = None;
+            fences.extend(&known.leases);
+        }
         fences.into_iter().filter_map(|fence| self.fail(fence, FailureReason::LeaseExpired)).collect()
     }
 
@@ -293,35 +285,6 @@ impl Scheduler {
             self.run_out.insert(fence, lease.clone());
         }
         Some(Ended { lease, reason, verdict })
-    }
-
-    /// The job whose turn it is for a client with `free` capacity, and what is then left of it.
-    fn best_job(&self, client: ClientId, free: Capacity) -> Option<(JobId, Capacity)> {
-        let mut best: Option<(u64, JobId, Capacity)> = None;
-        for (class, users) in &self.waiting {
-            let Some(left) = free.take(class) else { continue };
-            for (user, jobs) in users {
-                let busy = self.busy.get(user).copied().unwrap_or(0);
-                let Some(job) = jobs.iter().find(|job| self.has_work_for(**job, client, class)) else {
-                    continue;
-                };
-                if best.is_none_or(|(least, first, _)| (busy, *job) < (least, first)) {
-                    best = Some((busy, *job, left));
-                }
-            }
-        }
-        best.map(|(_, job, left)| (job, left))
-    }
-
-    fn has_work_for(&self, job: JobId, client: ClientId, class: &Resources) -> bool {
-        let Some(queue) = self.jobs.get(&job) else { return false };
-        queue.next_for(client, |avoided| self.is_only_choice(avoided, class)).is_some()
-    }
-
-    /// Whether no client outside `avoided` could run the class: then a client that failed may try again.
-    fn is_only_choice(&self, avoided: &[ClientId], class: &Resources) -> bool {
-        let fits = |known: &ClientLeases| known.offered.is_some_and(|offered| offered.take(class).is_some());
-        !self.clients.iter().any(|(id, known)| !avoided.contains(id) && fits(known))
     }
 
     fn grant(&mut self, now: Timestamp, offer: &Offer, job: JobId) -> Option<Lease> {
@@ -384,32 +347,6 @@ impl Scheduler {
         let result = change(self.jobs.get_mut(&job)?);
         self.index(job);
         Some(result)
-    }
-
-    /// Lists the job among those with something waiting, or not, as it is.
-    fn index(&mut self, job: JobId) {
-        let Some(queue) = self.jobs.get(&job) else { return };
-        if queue.has_waiting() {
-            let users = self.waiting.entry(queue.class()).or_default();
-            users.entry(queue.user().clone()).or_default().insert(job);
-        } else {
-            self.unindex(job);
-        }
-    }
-
-    fn unindex(&mut self, job: JobId) {
-        let Some(queue) = self.jobs.get(&job) else { return };
-        let (class, user) = (queue.class(), queue.user());
-        let Some(users) = self.waiting.get_mut(&class) else { return };
-        if let Some(jobs) = users.get_mut(user) {
-            jobs.remove(&job);
-            if jobs.is_empty() {
-                users.remove(user);
-            }
-        }
-        if users.is_empty() {
-            self.waiting.remove(&class);
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The scheduler against its own invariants: conservation, fencing, and who is given what.
 
+use model::ByteSize;
+
 use super::*;
 
 const CLASS: Resources = Resources { cpus: 1, memory: ByteSize(100), disk: ByteSize(100) };
@@ -86,6 +88,21 @@ fn a_failed_subjob_goes_to_another_client_if_there_is_one() {
     let again = scheduler.assign(Timestamp(0), &offer(client(2), 2, ROOM, 1)).remove(0);
     assert_eq!((again.subjob, again.attempt), (lease.subjob, 2));
     assert!(again.fence > lease.fence);
+}
+
+#[test]
+fn a_failed_subjob_does_not_wait_for_clients_that_are_gone_but_for_busy_ones() {
+    let mut scheduler = scheduler(vec![job(1, "a", 1)]);
+    scheduler.assign(Timestamp(0), &offer(client(2), 1, ROOM, 0));
+    let lease = scheduler.assign(Timestamp(0), &offer(client(1), 1, ROOM, 1)).remove(0);
+    scheduler.fail_reported(lease.fence, client(1), exit()).expect("live");
+    let full = Capacity { cpus: 0, ..ROOM };
+    scheduler.assign(Timestamp(0), &offer(client(2), 2, full, 1));
+    assert_eq!(scheduler.assign(Timestamp(0), &offer(client(1), 2, ROOM, 1)), [], "the other is busy");
+    scheduler.contact(Timestamp(90_000), client(1), 2, &[]);
+    scheduler.expire(Timestamp(120_000));
+    let again = scheduler.assign(Timestamp(120_000), &offer(client(1), 3, ROOM, 1));
+    assert_eq!(again.len(), 1, "the other is gone");
 }
 
 #[test]

@@ -4,17 +4,20 @@
 //! answers leave. How much goes into one commit adapts to the disk by itself: while one is written, the next
 //! gathers. If a commit fails, everybody in it is told so, and the state is loaded again as it was before.
 
+mod handle;
 mod parking;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use handle::Handle;
+use handle::{Answer, Deferred, Message, deferred};
 use model::{ClientId, JobId, Timestamp};
 use parking::{Parked, Parking};
-use protocol::api::{JobView, Problem, ProblemCode, ResultFile};
+use protocol::api::{JobView, Problem, ProblemCode};
 use protocol::client_link::{MAX_WAIT, PollReply, PollRequest};
 use tokio::sync::oneshot;
 
@@ -40,113 +43,6 @@ const STANDSTILL: Duration = Duration::from_secs(3);
 /// Longest time for which a watched job may be waited for in one request.
 const MAX_WATCH: Duration = Duration::from_secs(30);
 
-type Answer<T> = Result<T, Problem>;
-
-/// A change of the grid or a question to it, with where its answer goes.
-type Call = Box<dyn FnOnce(&mut Grid, Timestamp) -> Deferred + Send>;
-
-/// Sends an answer once the commit is over; given a problem when it failed.
-type Deferred = Box<dyn FnOnce(Option<&Problem>) + Send>;
-
-enum Message {
-    Call(Call),
-    Poll {
-        client: ClientId,
-        request: Box<PollRequest>,
-        reports: Vec<VerifiedReport>,
-        reply: oneshot::Sender<Answer<PollReply>>,
-    },
-    Watch {
-        caller: Caller,
-        job: JobId,
-        after: u64,
-        wait: Duration,
-        reply: oneshot::Sender<Answer<JobView>>,
-    },
-    Aggregated {
-        job: JobId,
-        result: Result<Vec<ResultFile>, String>,
-    },
-    Stop,
-}
-
-/// How the rest of the server talks to the loop.
-#[derive(Clone)]
-pub struct Handle {
-    messages: SyncSender<Message>,
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Handle")
-    }
-}
-
-impl Handle {
-    /// Asks or changes the grid; returns once what was decided is durable.
-    pub async fn call<T: Send + 'static>(
-        &self,
-        decide: impl FnOnce(&mut Grid, Timestamp) -> Answer<T> + Send + 'static,
-    ) -> Answer<T> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Call(Box::new(move |grid, now| deferred(reply, decide(grid, now)))))?;
-        answer.await.unwrap_or_else(|_| Err(stopping()))
-    }
-
-    pub async fn poll(
-        &self,
-        client: ClientId,
-        request: PollRequest,
-        reports: Vec<VerifiedReport>,
-    ) -> Answer<PollReply> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Poll { client, request: Box::new(request), reports, reply })?;
-        answer.await.unwrap_or_else(|_| Err(stopping()))
-    }
-
-    /// Waits until a job's version is not `after` or the job has ended, or for `wait`.
-    pub async fn watch(&self, caller: Caller, job: JobId, after: u64, wait: Duration) -> Answer<JobView> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Watch { caller, job, after, wait, reply })?;
-        answer.await.unwrap_or_else(|_| Err(stopping()))
-    }
-
-    /// Delivers a job's result. Blocks while the loop is busy: results are not refused.
-    pub(crate) fn aggregated(&self, job: JobId, result: Result<Vec<ResultFile>, String>) {
-        // The loop is gone only when the server stops; the next start aggregates again.
-        let _ = self.messages.send(Message::Aggregated { job, result });
-    }
-
-    /// Ends the loop after what is in its queue. Everybody else who still waits is told that the server stops.
-    pub fn stop(&self) {
-        // Already gone is as good.
-        let _ = self.messages.send(Message::Stop);
-    }
-
-    fn send(&self, message: Message) -> Answer<()> {
-        self.messages.try_send(message).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                problem(ProblemCode::Overloaded, "the server has more requests than it can take", "try again")
-            }
-            TrySendError::Disconnected(_) => stopping(),
-        })
-    }
-}
-
-fn stopping() -> Problem {
-    problem(ProblemCode::Overloaded, "the server is stopping", "try again")
-}
-
-fn deferred<T: Send + 'static>(reply: oneshot::Sender<Answer<T>>, answer: Answer<T>) -> Deferred {
-    Box::new(move |failure| {
-        // Who asked may have gone away; what was decided stands.
-        let _ = reply.send(match failure {
-            None => answer,
-            Some(problem) => Err(problem.clone()),
-        });
-    })
-}
-
 /// The parts that a loop is made of.
 pub struct Parts {
     pub store: Box<dyn Store>,
@@ -164,7 +60,7 @@ impl fmt::Debug for Parts {
 /// Starts the loop and the aggregator on threads of their own, which end with [`Handle::stop`].
 pub fn start(parts: Parts) -> Result<(Handle, std::thread::JoinHandle<()>), StoreError> {
     let (messages, receiver) = sync_channel(QUEUE);
-    let handle = Handle { messages };
+    let handle = Handle::new(messages);
     let grid = Grid::load(parts.store.load()?, Arc::clone(&parts.keys), parts.lease_ttl, clock());
     let aggregation = Aggregation::start(parts.store.reader()?, Arc::clone(&parts.files), &handle);
     let event_loop = EventLoop {
