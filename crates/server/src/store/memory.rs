@@ -10,8 +10,7 @@ use protocol::api::ResultFile;
 use resource_scheduler::Lease;
 
 use super::{
-    ClientRow, EndedRow, JobRow, Loaded, NewJobRow, Op, OpenJob, Reader, SignedApplication, Store,
-    StoreError, TokenRow,
+    ClientRow, EndedRow, JobRow, Loaded, NewJobRow, Op, OpenJob, Reader, Store, StoreError, TokenRow,
 };
 
 /// Clones share one content, as connections to one database do.
@@ -210,10 +209,6 @@ impl Store for Memory {
 impl Reader for Memory {
     fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
         Ok(self.content().jobs.get(&job).map(|stored| stored.row.plan.clone()))
-    }
-
-    fn application(&self, job: JobId) -> Result<Option<SignedApplication>, StoreError> {
-        Ok(self.content().jobs.get(&job).map(|stored| stored.row.application.clone()))
     }
 
     fn result(&self, job: JobId) -> Result<Option<Vec<ResultFile>>, StoreError> {

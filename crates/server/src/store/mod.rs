@@ -205,8 +205,6 @@ pub trait Reader: Send {
     /// The plan of a job, open or ended.
     fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError>;
 
-    fn application(&self, job: JobId) -> Result<Option<SignedApplication>, StoreError>;
-
     fn result(&self, job: JobId) -> Result<Option<Vec<ResultFile>>, StoreError>;
 
     /// Outcomes in the order of their index, from `from` on, at most `limit`.

@@ -49,11 +49,6 @@ impl Reader for SqliteReader {
         bytes.map(|bytes| decode_plan(&bytes)).transpose()
     }
 
-    fn application(&self, job: JobId) -> Result<Option<SignedApplication>, StoreError> {
-        let sql = "SELECT manifest, manifest_size, manifest_signature FROM job WHERE id = ?1";
-        self.column(sql, job, |row| application(row, 0))
-    }
-
     fn result(&self, job: JobId) -> Result<Option<Vec<ResultFile>>, StoreError> {
         let text: Option<Option<String>> =
             self.column("SELECT result FROM job WHERE id = ?1", job, |row| row.get(0))?;
