@@ -7,6 +7,8 @@
 mod aggregate;
 pub mod event_loop;
 pub mod files;
+#[cfg(test)]
+mod fixtures;
 pub mod grid;
 mod http;
 pub mod keys;

@@ -3,16 +3,16 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::plan::{Piece, Plan, Repeat, Template};
-use model::{BlobHash, Capacity, Inventory, Limits, Resources, Usage};
+use model::{BlobHash, Capacity, Usage};
 use protocol::api::{Role, TokenGrants, TokenRequest};
 use protocol::token::{SECRET_LEN, Token};
 
 use super::*;
 use crate::files::MemoryFiles;
-use crate::grid::{Submission, secret_hash};
+use crate::fixtures::{admin, inventory, submission};
+use crate::grid::secret_hash;
+use crate::store::Sqlite;
 use crate::store::faulty::Faulty;
-use crate::store::{SignedApplication, Sqlite};
 
 const SECRET: [u8; SECRET_LEN] = [5; SECRET_LEN];
 
@@ -59,7 +59,7 @@ impl Bench {
     }
 
     fn submit(&self, times: u64) -> Answer<JobId> {
-        let submission = submission(times);
+        let submission = submission(times, format!("key {times}"));
         let submitted = self.handle.call(move |grid, now| grid.submit(now, submission));
         self.runtime.block_on(submitted).map(|reply| reply.job)
     }
@@ -109,54 +109,6 @@ fn open(path: &std::path::Path) -> (Handle, std::thread::JoinHandle<()>, Arc<std
     })
     .expect("starts");
     (handle, thread, full)
-}
-
-fn admin() -> Caller {
-    Caller { user: "admin".parse().expect("valid"), role: Role::Admin }
-}
-
-fn inventory() -> Inventory {
-    let large = model::ByteSize::gib(8);
-    Inventory {
-        host_name: "lab-1".into(),
-        cpu_model: "x".into(),
-        cpus: 2,
-        memory: large,
-        disk: large,
-        kernel: "6".into(),
-        version: "0".into(),
-    }
-}
-
-fn submission(times: u64) -> Submission {
-    let plan = Plan {
-        name: "job".into(),
-        application: BlobHash([1; 32]),
-        command: vec![Template(vec![Piece::Text("true".into())])],
-        env: Vec::new(),
-        stdin: None,
-        inputs: Vec::new(),
-        axes: Vec::new(),
-        split: None,
-        repeat: Some(Repeat { times, seed: 1 }),
-        outputs: Vec::new(),
-        aggregate: Vec::new(),
-        resources: Resources::default(),
-        limits: Limits::default(),
-        attempts: 3,
-    };
-    Submission {
-        user: "alice".parse().expect("valid"),
-        idempotency_key: format!("key {times}"),
-        plan,
-        total: times,
-        application: SignedApplication {
-            manifest: BlobHash([1; 32]),
-            manifest_size: 1,
-            signature: vec![0; 64],
-        },
-        secrets: None,
-    }
 }
 
 fn success(fence: model::Fence) -> VerifiedReport {
@@ -218,7 +170,7 @@ fn a_parked_poll_is_answered_as_soon_as_there_is_work() {
     let handle = bench.handle.clone();
     let reply = bench.runtime.block_on(async {
         let poll = handle.poll(id, request, Vec::new());
-        let submit = handle.call(move |grid, now| grid.submit(now, submission(3)));
+        let submit = handle.call(move |grid, now| grid.submit(now, submission(3, "key".into())));
         tokio::join!(poll, submit).0
     });
     assert_eq!(reply.expect("polls").leases.len(), 2);

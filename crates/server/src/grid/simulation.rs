@@ -6,19 +6,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::plan::{Piece, Plan, Repeat, Template};
 use model::{
-    BlobHash, ByteSize, Capacity, ClientId, FailureReason, Fence, Inventory, JobId, JobState, Limits,
-    Resources, SubjobId, Timestamp, Usage,
+    BlobHash, ByteSize, Capacity, ClientId, FailureReason, Fence, JobId, JobState, SubjobId, Timestamp, Usage,
 };
-use protocol::api::{Role, TokenGrants, TokenRequest};
+use protocol::api::{TokenGrants, TokenRequest};
 use protocol::client_link::PollRequest;
 use protocol::token::SECRET_LEN;
 
-use super::{Caller, Grid, PollOutcome, Submission, VerifiedReport, secret_hash};
+use super::{Grid, PollOutcome, VerifiedReport, secret_hash};
+use crate::fixtures::{admin, inventory, submission};
 use crate::keys::GridKeys;
+use crate::store::Store as _;
 use crate::store::memory::Memory;
-use crate::store::{SignedApplication, Store as _};
 
 const TTL: Duration = Duration::from_secs(60);
 const SECRET: [u8; SECRET_LEN] = [7; SECRET_LEN];
@@ -318,46 +317,6 @@ impl Simulation {
         }
         panic!("seed {}: some job never ends", self.seed);
     }
-}
-
-fn admin() -> Caller {
-    Caller { user: "admin".parse().expect("valid"), role: Role::Admin }
-}
-
-fn inventory() -> Inventory {
-    let large = ByteSize::gib(9);
-    Inventory {
-        host_name: "lab".into(),
-        cpu_model: "x".into(),
-        cpus: 3,
-        memory: large,
-        disk: large,
-        kernel: "6".into(),
-        version: "0".into(),
-    }
-}
-
-fn submission(total: u64, idempotency_key: String) -> Submission {
-    let plan = Plan {
-        name: "job".into(),
-        application: BlobHash([1; 32]),
-        command: vec![Template(vec![Piece::Text("true".into())])],
-        env: Vec::new(),
-        stdin: None,
-        inputs: Vec::new(),
-        axes: Vec::new(),
-        split: None,
-        repeat: Some(Repeat { times: total, seed: 1 }),
-        outputs: Vec::new(),
-        aggregate: Vec::new(),
-        resources: Resources::default(),
-        limits: Limits::default(),
-        attempts: 3,
-    };
-    let application =
-        SignedApplication { manifest: BlobHash([1; 32]), manifest_size: 1, signature: vec![0; 64] };
-    let user = "alice".parse().expect("valid");
-    Submission { user, idempotency_key, plan, total, application, secrets: None }
 }
 
 #[test]

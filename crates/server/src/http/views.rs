@@ -80,28 +80,10 @@ pub(super) fn group_failures(failed: &[EndedRow], hosts: &HostNames) -> Vec<Fail
 
 #[cfg(test)]
 mod tests {
-    use model::{BlobHash, Fence, JobId, Limits, Resources, Timestamp, Usage};
+    use model::{Fence, JobId, Timestamp, Usage};
 
     use super::*;
-
-    fn plan() -> Plan {
-        Plan {
-            name: String::new(),
-            application: BlobHash([0; 32]),
-            command: Vec::new(),
-            env: Vec::new(),
-            stdin: None,
-            inputs: Vec::new(),
-            axes: Vec::new(),
-            split: None,
-            repeat: None,
-            outputs: Vec::new(),
-            aggregate: Vec::new(),
-            resources: Resources::default(),
-            limits: Limits::default(),
-            attempts: 3,
-        }
-    }
+    use crate::fixtures::plan;
 
     fn row(index: u64, attempt: u32, failure: Option<i32>) -> EndedRow {
         EndedRow {
@@ -121,13 +103,13 @@ mod tests {
     fn a_page_shows_each_attempt_once_and_ends_where_a_list_may_go_on() {
         let outcomes = [row(0, 2, None), row(1, 1, Some(7)), row(4, 1, None)];
         let failed = [row(0, 1, Some(1)), row(1, 1, Some(7)), row(3, 1, Some(1))];
-        let page = subjob_page(&plan(), &outcomes, &failed, 3, &HostNames::new());
+        let page = subjob_page(&plan(1), &outcomes, &failed, 3, &HostNames::new());
         let found: Vec<_> =
             page.subjobs.iter().map(|view| (view.subjob, view.state, view.attempts.len())).collect();
         let expect =
             [(0, SubjobState::Succeeded, 2), (1, SubjobState::Failed, 1), (3, SubjobState::Waiting, 1)];
         assert_eq!((found.as_slice(), page.next), (expect.as_slice(), Some(3)));
-        let whole = subjob_page(&plan(), &outcomes, &failed, 4, &HostNames::new());
+        let whole = subjob_page(&plan(1), &outcomes, &failed, 4, &HostNames::new());
         assert_eq!((whole.subjobs.len(), whole.next), (4, None));
     }
 

@@ -4,31 +4,21 @@ use std::time::Duration;
 
 use model::plan::{Output, Piece, Plan, Template};
 use model::{
-    BlobHash, ByteSize, ClientId, FailureReason, Fence, Inventory, JobId, JobState, Limits, OutputFile,
-    Resources, SubjobId, Timestamp, Usage,
+    BlobHash, ByteSize, ClientId, FailureReason, Fence, Inventory, JobId, JobState, OutputFile, SubjobId,
+    Timestamp, Usage,
 };
 use protocol::api::{ResultFile, TokenGrants};
 use resource_scheduler::Lease;
 
 use super::memory::Memory;
 use super::{EndedRow, NewJobRow, Op, SignedApplication, Sqlite, Store, TokenRow};
+use crate::fixtures;
 
 fn plan() -> Plan {
     Plan {
-        name: "search".into(),
-        application: BlobHash([1; 32]),
         command: vec![Template(vec![Piece::Text("x".into()), Piece::Index { width: 3 }])],
-        env: Vec::new(),
-        stdin: None,
-        inputs: Vec::new(),
-        axes: Vec::new(),
-        split: None,
-        repeat: Some(model::plan::Repeat { times: 10, seed: 5 }),
         outputs: vec![Output { path: Template(vec![Piece::Text("o".into())]), optional: false }],
-        aggregate: Vec::new(),
-        resources: Resources::default(),
-        limits: Limits::default(),
-        attempts: 3,
+        ..fixtures::plan(10)
     }
 }
 
