@@ -3,7 +3,7 @@
 use super::{Collector, Depth, Need, Task, is_executable};
 use crate::debian::is_documentation;
 use crate::error::WrapError;
-use crate::host::{is_below, split};
+use crate::host::{Found, is_below, split};
 use crate::layout::{COMMANDS, is_system, shadowing_mount};
 use crate::report::{Reason, Warning};
 use crate::script::{MAX_NESTING, Shebang};
@@ -74,14 +74,7 @@ impl Collector {
             return self.no_interpreter(task, path);
         };
         let place = self.add_in_place(&found, Reason::Interpreter { of: task.place.clone() })?;
-        self.queue.push_back(Task {
-            asked: path.to_owned(),
-            found,
-            place,
-            depth: interpreter_depth(task.depth),
-            need: task.need,
-            nesting: task.nesting + 1,
-        });
+        self.examine_interpreter(task, path, found, place);
         Ok(())
     }
 
@@ -90,6 +83,12 @@ impl Collector {
         let reason = Reason::Interpreter { of: task.place.clone() };
         let place = self.add_own(path, &found, COMMANDS, reason)?;
         let place = if is_system(&found.path) { found.path.clone() } else { place };
+        self.examine_interpreter(task, path, found, place);
+        Ok(())
+    }
+
+    /// Lets an interpreter ask for what it needs, one level deeper than its script.
+    fn examine_interpreter(&mut self, task: &Task, path: &str, found: Found, place: String) {
         self.queue.push_back(Task {
             asked: path.to_owned(),
             found,
@@ -98,7 +97,6 @@ impl Collector {
             need: task.need,
             nesting: task.nesting + 1,
         });
-        Ok(())
     }
 
     /// Adds the commands of shell text from the command line, like those of a script of the user's own.
