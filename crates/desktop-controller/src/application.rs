@@ -61,6 +61,8 @@ pub(crate) struct Applications {
 pub(crate) struct Tree {
     pub(crate) root: PathBuf,
     pub(crate) program: String,
+    /// Paths inside the tree of the files that may be executed or mapped executable.
+    pub(crate) executables: Vec<String>,
 }
 
 impl Applications {
@@ -112,7 +114,7 @@ impl Applications {
         }
         verified.insert(manifest_hash);
         touch_directory(&root);
-        Ok(Tree { root, program: manifest.program })
+        Ok(Tree { root, executables: executables(&manifest), program: manifest.program })
     }
 
     async fn make(&self, manifest: &Manifest, root: &Path, cache: &Cache) -> Result<(), ApplicationError> {
@@ -150,6 +152,20 @@ impl Applications {
             }
         }
     }
+}
+
+/// What a manifest lets be executed: programs, and by their names libraries.
+fn executables(manifest: &Manifest) -> Vec<String> {
+    let is_one = |path: &str, entry: &Entry| match entry {
+        Entry::File { executable, .. } => *executable || path.contains(".so"),
+        Entry::Symlink { .. } | Entry::Directory => false,
+    };
+    manifest
+        .entries
+        .iter()
+        .filter(|(path, entry)| is_one(path, entry))
+        .map(|(path, _)| path.clone())
+        .collect()
 }
 
 fn disk(path: &Path) -> impl Fn(io::Error) -> ApplicationError {

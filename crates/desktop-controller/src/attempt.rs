@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use link::client::ClientKeys;
 use link::{ClientLink, LinkError};
-use model::{ByteSize, FailureReason, Usage};
+use model::{ByteSize, FailureReason, NetworkAccess, Usage};
 use protocol::api::{MAX_PART, ProblemCode};
 use protocol::client_link::{
     Bytes, Lease, MAX_INLINE, Report, ReportedFile, STDERR, STDOUT, Secrets, secrets_info,
 };
-use sandbox::{Bounds, Cause, Control, Ended, Exit, Launcher, LimitHit, Running, Spec, Stdin};
+use sandbox::{Bounds, Cause, Code, Control, Ended, Exit, Launcher, LimitHit, Running, Spec, Stdin};
 use tokio::sync::watch;
 
 use crate::application::{ApplicationError, Applications, Tree};
@@ -182,6 +182,8 @@ fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Resul
     let spec = Spec {
         root: tree.root.clone(),
         program: PathBuf::from(&tree.program),
+        executables: tree.executables.iter().map(PathBuf::from).collect(),
+        code: Code::Generated,
         args: lease.command.iter().skip(1).map(Into::into).collect(),
         env,
         stdin: lease.stdin.as_ref().map_or(Stdin::Null, |path| Stdin::File(work.join(path))),
@@ -195,7 +197,11 @@ fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Resul
             disk: lease.resources.disk,
             cpus: lease.resources.cpus,
             stream: lease.limits.output,
+            cpu: lease.limits.cpu_max,
+            io_rate: lease.limits.io_rate,
         },
+        network: NetworkAccess::default(),
+        display: None,
         scratch: ByteSize(lease.resources.memory.0 / SCRATCH_SHARE),
         name: format!("subjob {}", lease.subjob),
     };
@@ -236,6 +242,7 @@ fn failure(exit: &Exit, lease: &Lease) -> Option<FailureReason> {
     let met = exit.hit.map(|hit| match hit {
         LimitHit::Memory { limit, peak } => FailureReason::MemoryLimit { limit, peak },
         LimitHit::Wall { limit } => FailureReason::RuntimeMax { limit },
+        LimitHit::Cpu { limit, used } => FailureReason::CpuLimit { limit, used },
         LimitHit::Processes { limit } => FailureReason::ProcessLimit { limit },
         LimitHit::Disk { limit, used } => FailureReason::DiskLimit { limit, used },
         LimitHit::Stream { limit } => FailureReason::OutputLimit { limit, size: limit },
@@ -254,7 +261,9 @@ fn failure(exit: &Exit, lease: &Lease) -> Option<FailureReason> {
         }
         (_, Some(reason)) => Some(reason),
         (Ended::Code(code), None) => Some(FailureReason::ExitCode { code: *code }),
-        (Ended::Signal(signal), None) => Some(FailureReason::Signal { signal: *signal }),
+        (Ended::Signal(signal), None) => {
+            Some(FailureReason::Signal { signal: *signal, crash: exit.crash.clone().map(Box::new) })
+        }
     }
 }
 

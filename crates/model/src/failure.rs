@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::trouble::{Crash, Dialog};
 use crate::units::{ByteSize, display_duration};
 
 /// The three classes of §4.2.3. The class decides who is blamed and what is tried next.
@@ -37,9 +38,17 @@ pub enum FailureReason {
     /// The program ended with a status that is not 0.
     ExitCode { code: i32 },
     /// The program was ended by a signal that nobody of ours sent.
-    Signal { signal: i32 },
+    Signal {
+        signal: i32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        crash: Option<Box<Crash>>,
+    },
+    /// It showed a window that waited for somebody, and did not go on when that was closed.
+    Dialog { dialog: Dialog },
     /// Its processes together took more memory than the limit.
     MemoryLimit { limit: ByteSize, peak: ByteSize },
+    /// Its processes together took more processor time than the limit.
+    CpuLimit { limit: Duration, used: Duration },
     /// It ran longer than `runtime_max`.
     RuntimeMax { limit: Duration },
     /// It succeeded faster than `runtime_min`.
@@ -77,6 +86,8 @@ impl FailureReason {
             FailureReason::ExitCode { .. }
             | FailureReason::Signal { .. }
             | FailureReason::RuntimeMax { .. }
+            | FailureReason::CpuLimit { .. }
+            | FailureReason::Dialog { .. }
             | FailureReason::RuntimeMin { .. }
             | FailureReason::ProcessLimit { .. }
             | FailureReason::MemoryLimit { .. }
@@ -109,8 +120,13 @@ impl fmt::Display for FailureReason {
                  in app.include",
             ),
             FailureReason::ExitCode { code } => write!(f, "the program ended with status {code}"),
-            FailureReason::Signal { signal } => {
-                write!(f, "the program was ended by signal {signal} ({})", signal_name(*signal))
+            FailureReason::Signal { signal, crash } => {
+                write!(f, "the program was ended by signal {signal} ({})", signal_name(*signal))?;
+                crash.as_ref().map_or(Ok(()), |crash| write_crash(f, crash))
+            }
+            FailureReason::Dialog { dialog: Dialog { title, text } } => {
+                write!(f, "a window '{title}' waited for somebody and was closed")?;
+                text.as_ref().map_or(Ok(()), |text| write!(f, "; it said: {text}"))
             }
             FailureReason::MemoryLimit { limit, peak } => {
                 write!(
@@ -118,6 +134,12 @@ impl fmt::Display for FailureReason {
                     "killed by the memory limit of {limit} after a peak of {peak}: raise resources.memory"
                 )
             }
+            FailureReason::CpuLimit { limit, used } => write!(
+                f,
+                "took {} of processor time, limits.cpu_max = {}",
+                display_duration(*used),
+                display_duration(*limit)
+            ),
             FailureReason::RuntimeMax { limit } => {
                 write!(f, "ran longer than limits.runtime_max = {}", display_duration(*limit))
             }
@@ -151,6 +173,16 @@ impl fmt::Display for FailureReason {
             FailureReason::Evicted { why } => write!(f, "the client gave it up: {why}"),
         }
     }
+}
+
+/// Where and on what, with the innermost frames: the whole backtrace is in the value.
+fn write_crash(f: &mut fmt::Formatter<'_>, crash: &Crash) -> fmt::Result {
+    const SHOWN: usize = 8;
+    write!(f, " in {}", crash.program)?;
+    if let Some(address) = crash.address {
+        write!(f, " at address {address:#x}")?;
+    }
+    crash.backtrace.iter().take(SHOWN).try_for_each(|frame| write!(f, "\n  {frame}"))
 }
 
 /// The name of a Linux x86-64 signal, from signal(7).

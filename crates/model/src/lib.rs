@@ -9,8 +9,10 @@ pub mod failure;
 pub mod ids;
 pub mod job;
 pub mod limits;
+pub mod network;
 pub mod plan;
 pub mod subjob;
+pub mod trouble;
 pub mod units;
 
 pub use client::{Capacity, Inventory};
@@ -18,5 +20,7 @@ pub use failure::{FailureClass, FailureReason};
 pub use ids::{BlobHash, ClientId, Fence, JobId, SubjobId, UserName};
 pub use job::{Counts, JobState};
 pub use limits::{Limits, Resources};
+pub use network::{Endpoint, NetworkAccess};
 pub use subjob::{Attempt, OutputFile, SubjobResult, Usage};
+pub use trouble::{Crash, Dialog};
 pub use units::{ByteSize, Timestamp};

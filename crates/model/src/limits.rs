@@ -35,6 +35,13 @@ pub struct Limits {
     pub processes: u32,
     /// Bytes of declared outputs, stdout and stderr that are sent back, together.
     pub output: ByteSize,
+    /// Processor time of all its processes together; no bound but wall time if absent.
+    #[serde(default)]
+    pub cpu_max: Option<Duration>,
+    /// Bytes per second that it may read from files, and as many that it may write; over it the subjob is slowed,
+    /// never ended.
+    #[serde(default)]
+    pub io_rate: Option<ByteSize>,
 }
 
 impl Default for Limits {
@@ -44,6 +51,8 @@ impl Default for Limits {
             runtime_max: Duration::from_secs(24 * 3_600),
             processes: 256,
             output: ByteSize::gib(1),
+            cpu_max: None,
+            io_rate: None,
         }
     }
 }

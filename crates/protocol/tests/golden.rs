@@ -136,7 +136,7 @@ fn every_failure_reason() {
     let text = |text: &str| text.to_owned();
     let reasons = [
         FailureReason::ExitCode { code: 1 },
-        FailureReason::Signal { signal: 11 },
+        FailureReason::Signal { signal: 11, crash: None },
         FailureReason::MemoryLimit { limit: ByteSize(1), peak: ByteSize(2) },
         FailureReason::RuntimeMax { limit: Duration::from_secs(60) },
         FailureReason::RuntimeMin { limit: Duration::from_secs(60), ran: Duration::from_millis(5) },

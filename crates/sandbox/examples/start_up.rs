@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use model::ByteSize;
-use sandbox::{Bounds, Ended, Launcher, Spec, Stdin};
+use model::{ByteSize, NetworkAccess};
+use sandbox::{Bounds, Code, Ended, Launcher, Spec, Stdin};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +42,8 @@ fn run_boxed(launcher: &Launcher, tree: &str, program: &str, run: &Path) -> Resu
         root: PathBuf::from(tree),
         work,
         program: program.into(),
+        executables: vec![program.into()],
+        code: Code::Fixed,
         args: Vec::new(),
         env: Vec::new(),
         stdin: Stdin::Null,
@@ -54,7 +56,11 @@ fn run_boxed(launcher: &Launcher, tree: &str, program: &str, run: &Path) -> Resu
             disk: ByteSize::gib(1),
             cpus: 1,
             stream: ByteSize::mib(1),
+            cpu: None,
+            io_rate: None,
         },
+        network: NetworkAccess::default(),
+        display: None,
         scratch: ByteSize::mib(64),
         name: "start-up".to_owned(),
     };

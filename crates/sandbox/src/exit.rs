@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{ByteSize, Usage};
+use model::{ByteSize, Crash, Dialog, Usage};
 use serde::{Deserialize, Serialize};
 
 /// All there is to say about a program that has ended; nothing of it runs any more.
@@ -14,6 +14,26 @@ pub struct Exit {
     pub hit: Option<LimitHit>,
     /// Wall time includes the pauses.
     pub usage: Usage,
+    /// The last process that a fault ended, whichever of the program's it was.
+    pub crash: Option<Crash>,
+    /// Windows that waited for somebody and were closed, in order.
+    pub dialogs: Vec<ClosedDialog>,
+    pub network: NetworkUse,
+}
+
+/// A dialog with how it looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedDialog {
+    pub dialog: Dialog,
+    /// A PNG file's bytes; empty when no picture could be taken.
+    pub picture: Vec<u8>,
+}
+
+/// Bytes that went through connections which the sandbox allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkUse {
+    pub sent: u64,
+    pub received: u64,
 }
 
 /// What became of the program itself.
@@ -38,6 +58,11 @@ pub enum LimitHit {
     },
     Wall {
         limit: Duration,
+    },
+    /// Processor time of all its processes.
+    Cpu {
+        limit: Duration,
+        used: Duration,
     },
     Processes {
         limit: u32,

@@ -32,9 +32,9 @@ mod watch;
 
 pub use control_group::remove_leftovers;
 pub use error::SandboxError;
-pub use exit::{Cause, Ended, Exit, LimitHit};
+pub use exit::{Cause, ClosedDialog, Ended, Exit, LimitHit, NetworkUse};
 pub use init::init_main;
 pub use probe::{Enforcer, Finding, probe};
 pub use running::{Control, ControlError, Running};
-pub use spec::{Bounds, Spec, Stdin};
+pub use spec::{Bounds, Code, Display, Spec, Stdin};
 pub use start::{INIT_ARGUMENT, Launcher, start};

@@ -117,6 +117,8 @@ fn control_groups() -> Vec<Finding> {
         disk: ByteSize(0),
         cpus: 1,
         stream: ByteSize(0),
+        cpu: None,
+        io_rate: None,
     };
     let group = Hierarchies::detect().map(|found| ControlGroup::create("probe", &found, &harmless)).ok();
     let has = |ability: fn(&ControlGroup) -> bool| group.as_ref().is_some_and(ability);

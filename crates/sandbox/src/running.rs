@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::control_group::{ControlGroup, Hurry};
 use crate::error::SandboxError;
-use crate::exit::{Cause, Ended, Exit};
+use crate::exit::{Cause, Ended, Exit, NetworkUse};
 use crate::identity::Claim;
 use crate::message::Order;
 use crate::spec::Spec;
@@ -109,7 +109,14 @@ impl Running {
             Some(Err(_)) | None => {
                 self.control.shared.cut_lifeline();
                 let ended = Ended::Setup("the thread that watched the subjob failed".to_owned());
-                Exit { ended, hit: None, usage: Usage::default() }
+                Exit {
+                    ended,
+                    hit: None,
+                    usage: Usage::default(),
+                    crash: None,
+                    dialogs: Vec::new(),
+                    network: NetworkUse::default(),
+                }
             }
         }
     }

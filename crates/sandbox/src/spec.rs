@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use model::ByteSize;
+use model::{ByteSize, NetworkAccess};
+use serde::{Deserialize, Serialize};
 
 use crate::error::SandboxError;
 
@@ -20,6 +21,11 @@ pub struct Spec {
     pub work: PathBuf,
     /// Absolute path inside `root`.
     pub program: PathBuf,
+    /// Absolute paths inside `root` of every file that may be executed or mapped executable. All other files, and
+    /// everything that the subjob can write, is neither.
+    pub executables: Vec<PathBuf>,
+    /// Whether its programs may make code at run time, as a Java virtual machine does.
+    pub code: Code,
     /// Arguments after the program's own name.
     pub args: Vec<OsString>,
     /// The whole environment, except that HOME, PATH, TMPDIR, USER and LOGNAME have defaults.
@@ -30,6 +36,9 @@ pub struct Spec {
     /// File on the host for standard error. It must not exist yet.
     pub stderr: PathBuf,
     pub limits: Bounds,
+    pub network: NetworkAccess,
+    /// A private, invisible X display for the program.
+    pub display: Option<Display>,
     /// Size of `/tmp` and of `/dev/shm`, each; what they hold counts as memory.
     pub scratch: ByteSize,
     /// For people: how errors and threads name the subjob.
@@ -42,6 +51,25 @@ pub enum Stdin {
     Null,
     /// A regular file on the host; the program can only read it.
     File(PathBuf),
+}
+
+/// Whether memory that was written may become executable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Code {
+    /// Code comes from the application's executable files and from nowhere else.
+    #[default]
+    Fixed,
+    /// Programs that compile at run time (JIT) work.
+    Generated,
+}
+
+/// How to make the display; paths are inside `root`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Display {
+    /// The X server, such as `/usr/bin/Xvfb`.
+    pub server: PathBuf,
+    /// Width and height in pixels.
+    pub size: (u16, u16),
 }
 
 /// What a program may use. Crossing a bound ends it, see [`crate::LimitHit`].
@@ -59,6 +87,10 @@ pub struct Bounds {
     pub cpus: u32,
     /// Size of standard output and of standard error, each.
     pub stream: ByteSize,
+    /// Processor time of all its processes together.
+    pub cpu: Option<Duration>,
+    /// Bytes per second read from files, and as many written; over it the subjob is slowed, not ended.
+    pub io_rate: Option<ByteSize>,
 }
 
 impl Spec {
@@ -133,6 +165,8 @@ mod tests {
             root: base.join("root"),
             work: base.join("work"),
             program: "/bin/true".into(),
+            executables: vec!["/bin/true".into()],
+            code: Code::Fixed,
             args: Vec::new(),
             env: Vec::new(),
             stdin: Stdin::Null,
@@ -145,7 +179,11 @@ mod tests {
                 disk: ByteSize::mib(1),
                 cpus: 1,
                 stream: ByteSize::mib(1),
+                cpu: None,
+                io_rate: None,
             },
+            network: NetworkAccess::default(),
+            display: None,
             scratch: ByteSize::mib(1),
             name: "41.7".into(),
         }

@@ -49,7 +49,7 @@ impl Default for ResourcesKeys {
 }
 
 impl From<Limits> for LimitsKeys {
-    fn from(Limits { runtime_min, runtime_max, processes, output }: Limits) -> Self {
+    fn from(Limits { runtime_min, runtime_max, processes, output, .. }: Limits) -> Self {
         let [runtime_min, runtime_max] = [runtime_min, runtime_max].map(duration_text);
         LimitsKeys { runtime_min, runtime_max, processes, output: size_text(output) }
     }

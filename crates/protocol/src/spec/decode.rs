@@ -307,6 +307,7 @@ fn read_limits(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Limits> {
             .optional(&keys, "processes", |r, at| r.whole(at, 1, 1 << 20))
             .map_or(default.processes, |processes| processes as u32),
         output: reader.optional(&keys, "output", read_size).unwrap_or(default.output),
+        ..default
     };
     if limits.runtime_max <= limits.runtime_min {
         let blamed = keys.get("runtime_max").or_else(|| keys.get("runtime_min"))?;

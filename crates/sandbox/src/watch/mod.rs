@@ -14,7 +14,7 @@ use model::{ByteSize, Usage};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::disk;
-use crate::exit::{Ended, Exit, LimitHit};
+use crate::exit::{Ended, Exit, LimitHit, NetworkUse};
 use crate::identity::Claim;
 use crate::message::{Inbox, Report};
 use crate::running::Shared;
@@ -258,6 +258,6 @@ impl Watch {
             cpu: group.cpu_time().unwrap_or(cpu),
             peak_memory: group.peak_memory().unwrap_or(ByteSize(self.peak.max(peak))),
         };
-        Exit { ended, hit: self.hit, usage }
+        Exit { ended, hit: self.hit, usage, crash: None, dialogs: Vec::new(), network: NetworkUse::default() }
     }
 }

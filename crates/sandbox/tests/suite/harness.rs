@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use model::ByteSize;
-use sandbox::{Bounds, Exit, Launcher, Running, Spec, Stdin};
+use model::{ByteSize, NetworkAccess};
+use sandbox::{Bounds, Code, Exit, Launcher, Running, Spec, Stdin};
 use tempfile::TempDir;
 
 /// Where the tests find init when the suite was copied away from where it was built.
@@ -98,6 +98,8 @@ impl Bench {
             root: self.tree(),
             work,
             program: "/bin/act".into(),
+            executables: vec!["/usr/bin/act".into()],
+            code: Code::Fixed,
             args: args.iter().map(OsString::from).collect(),
             env: Vec::new(),
             stdin: Stdin::Null,
@@ -110,7 +112,11 @@ impl Bench {
                 disk: ByteSize::mib(64),
                 cpus: 2,
                 stream: ByteSize::mib(4),
+                cpu: None,
+                io_rate: None,
             },
+            network: NetworkAccess::default(),
+            display: None,
             scratch: ByteSize::mib(16),
             name: format!("1.{}", self.runs),
         }

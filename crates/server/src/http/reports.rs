@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use model::{BlobHash, ByteSize, ClientId, FailureReason, Inventory, OutputFile};
+use model::trouble::MAX_FRAMES;
+use model::{BlobHash, ByteSize, ClientId, Crash, Dialog, FailureReason, Inventory, OutputFile};
 use protocol::api::{Problem, ProblemCode};
 use protocol::client_link::{MAX_INLINE, Report, ReportedFile};
 
@@ -127,8 +128,14 @@ fn plain_failure(reason: FailureReason) -> Result<FailureReason, Problem> {
         R::Tampering { path } => R::Tampering { path: text(path) },
         R::ClientSetup { why } => R::ClientSetup { why: text(why) },
         R::Evicted { why } => R::Evicted { why: text(why) },
+        R::Signal { signal, crash } => {
+            R::Signal { signal, crash: crash.map(|crash| Box::new(plain_crash(*crash))) }
+        }
+        R::Dialog { dialog: Dialog { title, text: body } } => {
+            R::Dialog { dialog: Dialog { title: text(title), text: body.map(text) } }
+        }
         R::ExitCode { .. }
-        | R::Signal { .. }
+        | R::CpuLimit { .. }
         | R::MemoryLimit { .. }
         | R::RuntimeMax { .. }
         | R::RuntimeMin { .. }
@@ -136,6 +143,16 @@ fn plain_failure(reason: FailureReason) -> Result<FailureReason, Problem> {
         | R::DiskLimit { .. }
         | R::OutputLimit { .. } => reason,
     })
+}
+
+fn plain_crash(crash: Crash) -> Crash {
+    let mut backtrace = crash.backtrace;
+    backtrace.truncate(MAX_FRAMES);
+    Crash {
+        program: plain(&crash.program, MAX_NAME),
+        backtrace: backtrace.iter().map(|frame| plain(frame, MAX_NAME)).collect(),
+        ..crash
+    }
 }
 
 /// An inventory with its names made plain.
