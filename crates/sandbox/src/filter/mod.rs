@@ -1,121 +1,79 @@
-//! The system-call filter: turns the rules of `table` into BPF programs and installs them.
+//! The system-call filter: which calls a subjob may make, compiled to one program for the kernel and installed.
 //!
-//! Foreign architectures are killed by every program; numbers of the x32 convention, which share the
-//! architecture, are answered with ENOSYS by a program of their own. Which rules there are is in `table`.
+//! `table` holds the rules, `rule` says what one is, `program` compiles them.
 
+mod program;
+mod rule;
 mod table;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, sock_filter,
-};
-use table::{RULES, When};
+use self::program::{Arm, Decisions};
+use self::rule::{Rule, Within};
 
-/// Lowest system-call number of the x32 convention.
-const X32: u32 = 0x4000_0000;
+pub(crate) use self::program::Program;
+use crate::sys;
 
-/// The filter could not be made or installed.
-pub(crate) type FilterError = seccompiler::Error;
-
-/// Compiles the filter. One program per answer, because a program has a single one.
-///
-/// # Errors
-/// None that the table in this crate can cause; its test compiles it.
-pub(crate) fn compile() -> Result<Vec<BpfProgram>, FilterError> {
-    let mut by_answer: BTreeMap<i32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
-    for rule in RULES {
-        for call in rule.calls {
-            let rules = by_answer.entry(rule.answer).or_default().entry(*call).or_default();
-            rules.extend(conditions(rule.when)?);
-        }
-    }
-    let mut programs = vec![refuse_x32()];
-    for (answer, rules) in by_answer {
-        let refuse = SeccompAction::Errno(answer.unsigned_abs());
-        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64)?;
-        programs.push(BpfProgram::try_from(filter)?);
-    }
-    Ok(programs)
+/// What of the filter depends on the subjob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Profile {
+    pub connects: Connects,
 }
 
-/// Installs the compiled filter for this thread and all it will become. Can't be undone.
+/// Who makes the connections that a program asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connects {
+    /// The kernel, in the subjob's own network namespace.
+    Free,
+    /// The broker: every `connect` becomes a notification to whoever holds the listener.
+    #[allow(dead_code, reason = "for the broker of the network")]
+    Brokered,
+}
+
+/// Whether [`install`] makes a descriptor that calls for the broker arrive at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listener {
+    None,
+    #[allow(dead_code, reason = "for the broker of the network")]
+    Wanted,
+}
+
+/// Compiles the rules for one profile.
+pub(crate) fn compile(profile: Profile) -> Program {
+    program::compile(&decisions(table::RULES, profile))
+}
+
+/// Installs the filter for this thread and all it will become. Can't be undone. Returns the listener if one was
+/// wanted; it closes by itself when a program is executed.
+///
+/// Without a listener, a call that the profile has for the broker answers ENOSYS.
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn install(programs: &[BpfProgram]) -> Result<(), FilterError> {
-    programs.iter().try_for_each(|program| seccompiler::apply_filter(program))
-}
-
-/// The alternatives of which one must hold; none at all means always.
-fn conditions(when: When) -> Result<Vec<SeccompRule>, FilterError> {
-    let one = |argument, length, operation, value| SeccompCondition::new(argument, length, operation, value);
-    let rules = match when {
-        When::Always => Vec::new(),
-        When::AnyBit { argument, bits } => (0..64)
-            .map(|bit| 1_u64 << bit)
-            .filter(|bit| bits & bit != 0)
-            .map(|bit| {
-                SeccompRule::new(vec![one(
-                    argument,
-                    SeccompCmpArgLen::Qword,
-                    SeccompCmpOp::MaskedEq(bit),
-                    bit,
-                )?])
-            })
-            .collect::<Result<_, _>>()?,
-        When::OneOf { argument, values } => values
-            .iter()
-            .map(|value| {
-                SeccompRule::new(vec![one(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *value)?])
-            })
-            .collect::<Result<_, _>>()?,
-        When::NoneOf { argument, values } => {
-            let all = values
-                .iter()
-                .map(|value| one(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *value))
-                .collect::<Result<_, _>>()?;
-            vec![SeccompRule::new(all)?]
-        }
-    };
-    Ok(rules)
-}
-
-/// `if number >= 0x40000000 then ENOSYS else allow`, which the library's rules can't express.
-fn refuse_x32() -> BpfProgram {
-    const LOAD_NUMBER: u16 = 0x20;
-    const JUMP_IF_AT_LEAST: u16 = 0x35;
-    const RETURN: u16 = 0x06;
-    let answer = |action: SeccompAction| sock_filter { code: RETURN, jt: 0, jf: 0, k: action.into() };
-    vec![
-        sock_filter { code: LOAD_NUMBER, jt: 0, jf: 0, k: 0 },
-        sock_filter { code: JUMP_IF_AT_LEAST, jt: 0, jf: 1, k: X32 },
-        answer(SeccompAction::Errno(libc::ENOSYS.unsigned_abs())),
-        answer(SeccompAction::Allow),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn the_table_compiles() {
-        let programs = compile().unwrap();
-        assert_eq!(programs.len(), 4, "x32 and the answers ENOSYS, EPERM, EAFNOSUPPORT");
+pub(crate) fn install(program: &Program, listener: Listener) -> io::Result<Option<OwnedFd>> {
+    match listener {
+        Listener::None => sys::install_filter(program.instructions()).map(|()| None),
+        Listener::Wanted => sys::install_filter_with_listener(program.instructions()).map(Some),
     }
+}
 
-    #[test]
-    fn every_rule_has_a_reason_and_no_call_is_ruled_twice_in_the_same_way() {
-        let mut seen = BTreeSet::new();
-        for rule in RULES {
-            assert!(rule.reason.len() > 10, "{rule:?}");
-            for call in rule.calls {
-                assert!(seen.insert((*call, format!("{:?}", rule.when))), "call {call} of {rule:?}");
-            }
+fn decisions(rules: &[Rule], profile: Profile) -> Decisions {
+    let mut decisions = Decisions { arms: Default::default(), otherwise: table::OTHERWISE };
+    for rule in rules.iter().filter(|rule| applies(rule.within, profile)) {
+        for call in rule.calls {
+            let arm = Arm { when: rule.when, answer: rule.answer };
+            decisions.arms.entry(call.number).or_default().push(arm);
         }
+    }
+    decisions
+}
+
+fn applies(within: Within, profile: Profile) -> bool {
+    match within {
+        Within::Every => true,
+        Within::BrokeredNetwork => profile.connects == Connects::Brokered,
     }
 }

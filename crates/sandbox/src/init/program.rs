@@ -12,11 +12,9 @@ use rustix::fs::{Gid, Uid};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
-use seccompiler::BpfProgram;
-
 use super::portal::Word;
 use super::step::{StepError, step, step_at};
-use crate::filter;
+use crate::filter::{self, Connects, Listener, Profile};
 use crate::identity::{INSIDE_ID, Identity};
 use crate::message::{self, Setup};
 use crate::sys;
@@ -57,7 +55,7 @@ fn prepare(
     portal: &mut UnixStream,
 ) -> Result<Infallible, Failure> {
     let (program, args, env) = command(setup)?;
-    let filter = compile_filter()?;
+    let filter = filter::compile(Profile { connects: Connects::Free });
     become_first_to_go()?;
     if matches!(setup.identity, Identity::Slot { .. }) {
         enter_user_namespace(portal)?;
@@ -76,7 +74,7 @@ fn prepare(
     step("restore the signals", sys::restore_signals())?;
     step("keep files from the program", sys::close_others_on_execute())?;
     // Last, because it takes away calls that the steps before need.
-    step("install the system call filter", filter::install(&filter).map_err(io::Error::other))?;
+    step("install the system call filter", filter::install(&filter, Listener::None))?;
     sys::execute(&program, &args, &env).map_err(Failure::Execute)
 }
 
@@ -159,8 +157,4 @@ fn command(setup: &Setup) -> Result<Command, StepError> {
     let args = std::iter::once(&setup.program).chain(&setup.args).map(text).collect::<Result<_, _>>()?;
     let env = setup.env.iter().map(text).collect::<Result<_, _>>()?;
     Ok((program, args, env))
-}
-
-fn compile_filter() -> Result<Vec<BpfProgram>, StepError> {
-    step("compile the system call filter", filter::compile().map_err(io::Error::other))
 }

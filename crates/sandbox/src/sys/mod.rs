@@ -8,6 +8,8 @@ mod landlock;
 mod network;
 mod priority;
 mod process;
+#[allow(dead_code, reason = "for the broker of the network")]
+mod seccomp;
 
 pub(crate) use landlock::landlock_abi;
 pub(crate) use network::raise_loopback;
@@ -16,6 +18,9 @@ pub(crate) use process::{
     ChildSignals, Fork, children_usage, close_inherited, close_others_on_execute, execute, exit_now, fork,
     restore_signals, signal_all_others, unshare,
 };
+#[allow(unused_imports, dead_code, reason = "for the broker of the network")]
+pub(crate) use seccomp::{Notification, Notifications, Place, Reply, Then};
+pub(crate) use seccomp::{install_filter, install_filter_with_listener};
 
 use std::io;
 
