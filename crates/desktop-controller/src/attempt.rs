@@ -188,8 +188,8 @@ fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Resul
         env,
         stdin: lease.stdin.as_ref().map_or(Stdin::Null, |path| Stdin::File(work.join(path))),
         work,
-        stdout: directory.join(STDOUT),
-        stderr: directory.join(STDERR),
+        stdout: sandbox::Output::File(directory.join(STDOUT)),
+        stderr: sandbox::Output::File(directory.join(STDERR)),
         limits: Bounds {
             wall: lease.limits.runtime_max,
             memory: lease.resources.memory,

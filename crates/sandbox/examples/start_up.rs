@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use model::{ByteSize, NetworkAccess};
-use sandbox::{Bounds, Code, Ended, Launcher, Spec, Stdin};
+use sandbox::{Bounds, Code, Ended, Launcher, Output, Spec, Stdin};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -47,8 +47,8 @@ fn run_boxed(launcher: &Launcher, tree: &str, program: &str, run: &Path) -> Resu
         args: Vec::new(),
         env: Vec::new(),
         stdin: Stdin::Null,
-        stdout: run.join("stdout"),
-        stderr: run.join("stderr"),
+        stdout: Output::File(run.join("stdout")),
+        stderr: Output::File(run.join("stderr")),
         limits: Bounds {
             wall: Duration::from_secs(60),
             memory: ByteSize::gib(1),

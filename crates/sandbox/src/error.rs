@@ -12,6 +12,8 @@ pub enum SandboxError {
     Spec { field: &'static str, why: String },
     #[error("can't create '{path}' for the subjob's output")]
     Output { path: PathBuf, source: io::Error },
+    #[error("can't give a pipe to the subjob")]
+    Pipe { source: io::Error },
     #[error("can't give '{path}' to the subjob")]
     Own { path: PathBuf, source: io::Error },
     #[error(

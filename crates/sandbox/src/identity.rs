@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
@@ -117,6 +119,15 @@ impl Identity {
             Identity::Slot { id } => own(path, id),
             Identity::Own { .. } => Ok(()),
         }
+    }
+
+    /// As [`Identity::own_file`], for a pipe.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn own_opened(self, pipe: &OwnedFd) -> io::Result<()> {
+        let Some(id) = self.slot() else { return Ok(()) };
+        Ok(rustix::fs::fchown(pipe, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))?)
     }
 
     /// The id by which init, before it has become the subjob, gives files to it.

@@ -36,5 +36,5 @@ pub use exit::{Cause, ClosedDialog, Ended, Exit, LimitHit, NetworkUse};
 pub use init::init_main;
 pub use probe::{Enforcer, Finding, probe};
 pub use running::{Control, ControlError, Running};
-pub use spec::{Bounds, Code, Display, Spec, Stdin};
+pub use spec::{Bounds, Code, Display, Output, Spec, Stdin};
 pub use start::{INIT_ARGUMENT, Launcher, start};

@@ -5,9 +5,16 @@
 //! has no versions; the subjob's program never holds the socket, yet the reader takes nothing for granted.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +35,8 @@ pub(crate) struct Setup {
     /// `NAME=value`, in the order given.
     pub env: Vec<OsString>,
     pub stdin: Option<OsString>,
+    /// Whether a pipe to read from is sent right after this message.
+    pub stdin_follows: bool,
     /// `cgroup.procs` of every control group that the program joins.
     pub groups: Vec<OsString>,
     /// Most tasks of the subjob's user in its user namespace.
@@ -94,6 +103,42 @@ pub(crate) fn read<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T>
     decode(&body)
 }
 
+/// Sends an open file after a message.
+///
+/// # Errors
+/// What the socket says.
+pub(crate) fn send_file(socket: &UnixStream, file: impl AsFd) -> io::Result<()> {
+    let files = [file.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&files));
+    let flags = SendFlags::NOSIGNAL;
+    match sendmsg(socket, &[IoSlice::new(&[FILE_MARK])], &mut ancillary, flags)? {
+        1 => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// Takes what [`send_file`] sent.
+///
+/// # Errors
+/// `InvalidData` when it was something else; else what the socket says.
+pub(crate) fn receive_file(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let file = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    let is_whole = got.bytes == 1 && byte == [FILE_MARK];
+    file.filter(|_| is_whole).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no file was sent"))
+}
+
+/// The byte that carries a file: a socket sends none without any.
+const FILE_MARK: u8 = b'f';
+
 /// Messages cut out of bytes as they arrive.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -152,6 +197,7 @@ mod tests {
             args: vec!["--cpu".into(), "1".into()],
             env: vec!["LANG=C".into()],
             stdin: Some("/var/lib/grid/in".into()),
+            stdin_follows: false,
             groups: vec!["/sys/fs/cgroup/x/cgroup.procs".into()],
             tasks: 64,
             disk: 1 << 31,
@@ -189,6 +235,22 @@ mod tests {
             }
             assert_eq!(found, reports, "in pieces of {piece}");
         }
+    }
+
+    #[test]
+    fn a_file_follows_its_message() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let (reading, writing) = rustix::pipe::pipe().unwrap();
+        write(&mut &one, &setup()).unwrap();
+        send_file(&one, &reading).unwrap();
+        assert_eq!(read::<Setup>(&mut &other).unwrap(), setup());
+        let received = receive_file(&other).unwrap();
+        rustix::io::write(&writing, b"through").unwrap();
+        let mut found = [0; 7];
+        std::fs::File::from(received).read_exact(&mut found).unwrap();
+        assert_eq!(&found, b"through");
+        (&one).write_all(b"x").unwrap();
+        assert_eq!(receive_file(&other).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What to run and within which bounds.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{ByteSize, NetworkAccess};
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SandboxError;
@@ -31,10 +34,8 @@ pub struct Spec {
     /// The whole environment, except that HOME, PATH, TMPDIR, USER and LOGNAME have defaults.
     pub env: Vec<(OsString, OsString)>,
     pub stdin: Stdin,
-    /// File on the host for standard output. It must not exist yet.
-    pub stdout: PathBuf,
-    /// File on the host for standard error. It must not exist yet.
-    pub stderr: PathBuf,
+    pub stdout: Output,
+    pub stderr: Output,
     pub limits: Bounds,
     pub network: NetworkAccess,
     /// A private, invisible X display for the program.
@@ -46,11 +47,33 @@ pub struct Spec {
 }
 
 /// Where the program reads its standard input from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Stdin {
     Null,
     /// A regular file on the host; the program can only read it.
     File(PathBuf),
+    /// The reading end of a pipe that only the caller writes into: nothing else is safe to share with a program.
+    Pipe(Arc<OwnedFd>),
+}
+
+/// Where what the program writes to one of its streams goes.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// A file on the host. It must not exist yet.
+    File(PathBuf),
+    /// The writing end of a pipe that only the caller reads from. It stays open as long as this value lives: who
+    /// waits for the end of the stream drops the spec first. [`Bounds::stream`] is then the reader's to keep.
+    Pipe(Arc<OwnedFd>),
+}
+
+impl Output {
+    /// The file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Output::File(path) => Some(path),
+            Output::Pipe(_) => None,
+        }
+    }
 }
 
 /// Whether memory that was written may become executable.
@@ -107,15 +130,26 @@ impl Spec {
         if self.work.starts_with(&self.root) || self.root.starts_with(&self.work) {
             return bad("work", "it and root must not contain one another");
         }
-        for (field, path) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
-            if !is_plain_absolute(path) || path.starts_with(&self.work) || path.starts_with(&self.root) {
-                return bad(field, "it must be an absolute path outside of work and root");
+        for (field, output) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            match output {
+                Output::File(path)
+                    if !is_plain_absolute(path)
+                        || path.starts_with(&self.work)
+                        || path.starts_with(&self.root) =>
+                {
+                    return bad(field, "it must be an absolute path outside of work and root");
+                }
+                Output::Pipe(pipe) if !is_pipe(pipe) => return bad(field, NOT_A_PIPE),
+                Output::File(_) | Output::Pipe(_) => {}
             }
         }
-        if let Stdin::File(path) = &self.stdin
-            && !(is_plain_absolute(path) && path.is_file())
-        {
-            return bad("stdin", &format!("'{}' is not the absolute path of a regular file", path.display()));
+        match &self.stdin {
+            Stdin::File(path) if !(is_plain_absolute(path) && path.is_file()) => {
+                let why = format!("'{}' is not the absolute path of a regular file", path.display());
+                return bad("stdin", &why);
+            }
+            Stdin::Pipe(pipe) if !is_pipe(pipe) => return bad("stdin", NOT_A_PIPE),
+            Stdin::Null | Stdin::File(_) | Stdin::Pipe(_) => {}
         }
         if !is_plain_absolute(&self.program) {
             return bad("program", "it must be an absolute path without '..'");
@@ -146,6 +180,13 @@ impl Bounds {
     }
 }
 
+/// A terminal takes orders from whoever holds it, a file can be changed, a socket leads elsewhere.
+const NOT_A_PIPE: &str = "it is not a pipe, and a program gets nothing else of the caller's";
+
+fn is_pipe(file: &OwnedFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+}
+
 /// Whether a path says where it goes, from the root on, without `.`, `..` and NUL.
 fn is_plain_absolute(path: &Path) -> bool {
     path.is_absolute()
@@ -170,8 +211,8 @@ mod tests {
             args: Vec::new(),
             env: Vec::new(),
             stdin: Stdin::Null,
-            stdout: base.join("stdout"),
-            stderr: base.join("stderr"),
+            stdout: Output::File(base.join("stdout")),
+            stderr: Output::File(base.join("stderr")),
             limits: Bounds {
                 wall: Duration::from_secs(1),
                 memory: ByteSize::mib(64),
@@ -213,10 +254,21 @@ mod tests {
         check(|spec| spec.root = spec.work.join("../root"), Some("root"));
         check(|spec| spec.work = "work".into(), Some("work"));
         check(|spec| spec.work = spec.root.clone(), Some("work"));
-        check(|spec| spec.stdout = spec.work.join("stdout"), Some("stdout"));
-        check(|spec| spec.stderr = "stderr".into(), Some("stderr"));
+        check(|spec| spec.stdout = Output::File(spec.work.join("stdout")), Some("stdout"));
+        check(|spec| spec.stderr = Output::File("stderr".into()), Some("stderr"));
         check(|spec| spec.stdin = Stdin::File("/dev/zero".into()), Some("stdin"));
         check(|spec| spec.program = "bin/true".into(), Some("program"));
+    }
+
+    #[test]
+    fn nothing_of_the_caller_but_pipes_is_handed_to_a_program() {
+        let (reading, writing) = rustix::pipe::pipe().unwrap();
+        let (reading, writing) = (Arc::new(reading), Arc::new(writing));
+        check(|spec| spec.stdin = Stdin::Pipe(Arc::clone(&reading)), None);
+        check(|spec| spec.stdout = Output::Pipe(Arc::clone(&writing)), None);
+        let other: Arc<OwnedFd> = Arc::new(std::fs::File::open("/dev/null").unwrap().into());
+        check(|spec| spec.stdin = Stdin::Pipe(Arc::clone(&other)), Some("stdin"));
+        check(|spec| spec.stderr = Output::Pipe(Arc::clone(&other)), Some("stderr"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::error::SandboxError;
 use crate::identity::{Claim, Identity, default_environment};
 use crate::message::{self, MAX_MESSAGE, Setup};
 use crate::running::Running;
-use crate::spec::{Spec, Stdin};
+use crate::spec::{Output, Spec, Stdin};
 
 /// The argument after which a program that embeds this crate must call [`crate::init_main`], before it starts
 /// any thread.
@@ -49,14 +49,18 @@ pub fn start(launcher: &Launcher, spec: &Spec) -> Result<Running, SandboxError> 
     let begun = Instant::now();
     let claim = Claim::take()?;
     claim.identity.own_tree(&spec.work)?;
-    let stdout = create_output(&spec.stdout, claim.identity)?;
-    let stderr = create_output(&spec.stderr, claim.identity)?;
+    let stdout = open_output(&spec.stdout, claim.identity)?;
+    let stderr = open_output(&spec.stderr, claim.identity)?;
     let group = ControlGroup::create(&launcher.tag, &Hierarchies::detect()?, &spec.limits);
     let setup = setup_message(spec, claim.identity, &group);
 
     let (channel, init_side) = UnixStream::pair().map_err(|source| SandboxError::Channel { source })?;
     let mut init = spawn_init(launcher, init_side, stdout, stderr)?;
-    if let Err(source) = message::write(&mut &channel, &setup) {
+    let told = message::write(&mut &channel, &setup).and_then(|()| match &spec.stdin {
+        Stdin::Pipe(pipe) => message::send_file(&channel, pipe),
+        Stdin::Null | Stdin::File(_) => Ok(()),
+    });
+    if let Err(source) = told {
         abandon(&mut init);
         return Err(match source.kind() {
             std::io::ErrorKind::InvalidInput => SandboxError::CommandTooLarge { limit: MAX_MESSAGE },
@@ -79,6 +83,18 @@ pub(crate) fn check_tag(tag: &str) -> Result<(), SandboxError> {
     }
     let why = format!("'{tag}' is not 1 to 32 ASCII letters and digits");
     Err(SandboxError::Spec { field: "tag", why })
+}
+
+fn open_output(output: &Output, identity: Identity) -> Result<OwnedFd, SandboxError> {
+    match output {
+        Output::File(path) => create_output(path, identity).map(OwnedFd::from),
+        Output::Pipe(pipe) => {
+            let failed = |source| SandboxError::Pipe { source };
+            // A program that opens /dev/stdout is asked for its permission anew.
+            identity.own_opened(pipe).map_err(failed)?;
+            pipe.try_clone().map_err(failed)
+        }
+    }
 }
 
 /// Creates a file that only the subjob and its client may read. Appending, so that two writers don't overwrite
@@ -104,9 +120,10 @@ fn setup_message(spec: &Spec, identity: Identity, group: &ControlGroup) -> Setup
         args: spec.args.clone(),
         env: environment(&spec.env),
         stdin: match &spec.stdin {
-            Stdin::Null => None,
+            Stdin::Null | Stdin::Pipe(_) => None,
             Stdin::File(path) => Some(path.clone().into()),
         },
+        stdin_follows: matches!(spec.stdin, Stdin::Pipe(_)),
         groups: group.doors().into_iter().map(PathBuf::into_os_string).collect(),
         tasks: task_limit(spec.limits.processes, identity, group),
         disk: spec.limits.disk.0,
@@ -145,8 +162,8 @@ fn environment(given: &[(OsString, OsString)]) -> Vec<OsString> {
 fn spawn_init(
     launcher: &Launcher,
     channel: UnixStream,
-    stdout: File,
-    stderr: File,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
 ) -> Result<Child, SandboxError> {
     let (program, args) = launcher
         .command

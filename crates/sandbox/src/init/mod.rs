@@ -50,6 +50,10 @@ pub fn init_main() -> ExitCode {
 
 fn run(channel: &UnixStream) -> Result<(), StepError> {
     let setup: Setup = step("read the setup", message::read(&mut &*channel))?;
+    let stdin = match setup.stdin_follows {
+        true => Some(step("take the standard input", message::receive_file(channel))?.into()),
+        false => None,
+    };
     let doors = open_doors(&setup)?;
     start_session()?;
     match setup.identity {
@@ -58,8 +62,12 @@ fn run(channel: &UnixStream) -> Result<(), StepError> {
     }
     enter_namespaces()?;
     match step("fork the VM Portal", sys::fork())? {
-        Fork::Child => portal::run(channel, &setup, &doors),
-        Fork::Parent { child } => wait_for(child),
+        Fork::Child => portal::run(channel, &setup, &doors, stdin),
+        Fork::Parent { child } => {
+            // Who writes into it shall see when the program has closed it.
+            drop(stdin);
+            wait_for(child)
+        }
     }
 }
 

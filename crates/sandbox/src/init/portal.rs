@@ -64,8 +64,8 @@ struct Portal<'a> {
 }
 
 /// Builds the sandbox, runs the program in it and reports its end.
-pub(super) fn run(channel: &UnixStream, setup: &Setup, doors: &[File]) -> ! {
-    match prepare(channel, setup, doors).and_then(Portal::serve) {
+pub(super) fn run(channel: &UnixStream, setup: &Setup, doors: &[File], stdin: Option<File>) -> ! {
+    match prepare(channel, setup, doors, stdin).and_then(Portal::serve) {
         Ok(()) => sys::exit_now(0),
         Err(e) => {
             report_failure(channel, &e);
@@ -74,11 +74,16 @@ pub(super) fn run(channel: &UnixStream, setup: &Setup, doors: &[File]) -> ! {
     }
 }
 
-fn prepare<'a>(channel: &'a UnixStream, setup: &'a Setup, doors: &[File]) -> Result<Portal<'a>, StepError> {
+fn prepare<'a>(
+    channel: &'a UnixStream,
+    setup: &'a Setup,
+    doors: &[File],
+    piped: Option<File>,
+) -> Result<Portal<'a>, StepError> {
     step("die with init", rustix::process::set_parent_process_death_signal(Some(Signal::KILL)))?;
     step("set the host name", rustix::system::sethostname(b"subjob"))?;
     step("bring up the loopback interface", sys::raise_loopback())?;
-    let stdin = root::build(setup)?;
+    let stdin = root::build(setup)?.or(piped);
     let (ours, theirs) = step("make a socket", UnixStream::pair())?;
     let signals = step("watch for children", ChildSignals::new())?;
     let session_weight = open_session_weight()?;

@@ -5,7 +5,7 @@ mod processes;
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::exit::{Ended, Exit, LimitHit, NetworkUse};
 use crate::identity::Claim;
 use crate::message::{Inbox, Report};
 use crate::running::Shared;
-use crate::spec::{Bounds, Spec};
+use crate::spec::{Bounds, Output, Spec};
 
 /// Time between two looks at what only watching can limit.
 const TICK: Duration = Duration::from_millis(100);
@@ -33,7 +33,8 @@ pub(crate) struct Watch {
     begun: Instant,
     limits: Bounds,
     work: PathBuf,
-    streams: [PathBuf; 2],
+    /// Those of the streams that go to files.
+    streams: Vec<PathBuf>,
     /// Kept until all is cleared away, so that nobody else gets the id before.
     _claim: Claim,
     init: Child,
@@ -70,7 +71,11 @@ impl Watch {
             begun,
             limits: spec.limits,
             work: spec.work.clone(),
-            streams: [spec.stdout.clone(), spec.stderr.clone()],
+            streams: [&spec.stdout, &spec.stderr]
+                .into_iter()
+                .filter_map(Output::path)
+                .map(Path::to_owned)
+                .collect(),
             _claim: claim,
             init,
             channel,

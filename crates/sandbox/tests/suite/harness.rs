@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use model::{ByteSize, NetworkAccess};
-use sandbox::{Bounds, Code, Exit, Launcher, Running, Spec, Stdin};
+use sandbox::{Bounds, Code, Exit, Launcher, Output, Running, Spec, Stdin};
 use tempfile::TempDir;
 
 /// Where the tests find init when the suite was copied away from where it was built.
@@ -103,8 +103,8 @@ impl Bench {
             args: args.iter().map(OsString::from).collect(),
             env: Vec::new(),
             stdin: Stdin::Null,
-            stdout: run.join("stdout"),
-            stderr: run.join("stderr"),
+            stdout: Output::File(run.join("stdout")),
+            stderr: Output::File(run.join("stderr")),
             limits: Bounds {
                 wall: Duration::from_secs(600),
                 memory: ByteSize::mib(256),
@@ -169,7 +169,10 @@ impl Bench {
 }
 
 pub fn outcome(exit: Exit, spec: &Spec) -> Outcome {
-    let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    let text = |output: &Output| match output.path() {
+        Some(path) => String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned(),
+        None => String::new(),
+    };
     Outcome { exit, stdout: text(&spec.stdout), stderr: text(&spec.stderr), work: spec.work.clone() }
 }
 

@@ -1,8 +1,11 @@
 //! What an honest program sees: its arguments, environment, input, files and place.
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use sandbox::{Ended, Stdin};
+use sandbox::{Ended, Output, Stdin};
 
 use crate::harness::Bench;
 
@@ -83,6 +86,28 @@ fn writes_two_streams() {
     let outcome = bench.act(&["both"]);
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
     assert_eq!(bench.act(&["write", "/dev/stdout"]).ok(), "/dev/stdout 0\n");
+}
+
+#[test]
+fn streams_go_through_pipes_too() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut run = |args: &[&str], input: &[u8]| {
+        let mut spec = bench.spec(args);
+        let [(stdin, ours), (out, stdout), (err, stderr)] = [(); 3].map(|()| rustix::pipe::pipe().unwrap());
+        spec.stdin = Stdin::Pipe(Arc::new(stdin));
+        spec.stdout = Output::Pipe(Arc::new(stdout));
+        spec.stderr = Output::Pipe(Arc::new(stderr));
+        let running = bench.start(&spec);
+        // What we hold of the pipes' other ends would keep them open.
+        drop(spec);
+        fs::File::from(ours).write_all(input).unwrap();
+        let text = |pipe: OwnedFd| std::io::read_to_string(fs::File::from(pipe)).unwrap();
+        (text(out), text(err), running.wait().ended)
+    };
+    assert_eq!(run(&["copy"], b"one\ntwo\n"), ("one\ntwo\n".into(), String::new(), Ended::Code(0)));
+    assert_eq!(run(&["both"], b""), ("out\n".into(), "err\n".into(), Ended::Code(0)));
+    // The pipe is the program's own file: it may be opened by its name.
+    assert_eq!(run(&["write", "/dev/stdout"], b"").2, Ended::Code(0));
 }
 
 #[test]
