@@ -8,3 +8,4 @@ mod clean;
 mod crashes;
 mod examples;
 mod machine;
+mod tampering;

@@ -87,6 +87,7 @@ impl Trap {
             include: Vec::new(),
             base_dir: "/".into(),
             search_path: "/usr/bin:/bin".into(),
+            jit: wrap::Jit::Auto,
             shell_text: None,
         });
         let wrapped = wrapped.expect("every system has it");

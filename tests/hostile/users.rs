@@ -3,7 +3,7 @@
 use grid_tests::Grid;
 use model::plan::Content;
 use protocol::api::MAX_PART;
-use protocol::manifest::{Entry, MANIFEST_VERSION, Manifest};
+use protocol::manifest::{Entry, FileKind, MANIFEST_VERSION, Manifest};
 use serde_json::{Value, json};
 
 use crate::raw::{Reply, call, request};
@@ -24,7 +24,7 @@ fn upload(grid: &Grid, secret: &str, bytes: &[u8]) {
 
 /// A manifest of one program, after `change`.
 fn manifest(change: impl FnOnce(&mut Manifest)) -> Vec<u8> {
-    let program = Entry::File { hash: hash(b"program"), size: 7, executable: true };
+    let program = Entry::File { hash: hash(b"program"), size: 7, kind: FileKind::Program };
     let mut manifest = Manifest {
         version: MANIFEST_VERSION,
         name: "p".into(),
@@ -99,7 +99,7 @@ fn one_key_of_two_users_makes_two_jobs() {
 fn a_manifest_can_not_reach_out_of_its_root_nor_keep_the_server_busy() {
     let grid = Grid::start(0);
     let mallory = user_secret(&grid, "mallory");
-    let file = || Entry::File { hash: hash(b"program"), size: 7, executable: true };
+    let file = || Entry::File { hash: hash(b"program"), size: 7, kind: FileKind::Program };
     let check = |bytes: &[u8], expect: (u16, &str)| {
         let reply = submit_spec(&grid, &mallory, bytes, &spec(), "k");
         assert_eq!((reply.status, reply.code().as_str()), expect, "{}", reply.json());
@@ -117,9 +117,9 @@ fn a_manifest_can_not_reach_out_of_its_root_nor_keep_the_server_busy() {
     check(&manifest(|m| m.program = "/bin/../bin/q".to_owned()), bad);
     check(&manifest(|m| m.version = u32::MAX), bad);
     check(&[b'['; 1 << 20], bad);
-    let absent = Entry::File { hash: hash(b"absent"), size: 1, executable: false };
+    let absent = Entry::File { hash: hash(b"absent"), size: 1, kind: FileKind::Data };
     check(&manifest(|m| drop(m.entries.insert("/absent".to_owned(), absent))), (409, "missing_blobs"));
-    let liar = Entry::File { hash: hash(b"program"), size: 8, executable: false };
+    let liar = Entry::File { hash: hash(b"program"), size: 8, kind: FileKind::Data };
     check(&manifest(|m| drop(m.entries.insert("/liar".to_owned(), liar))), bad);
     check(&manifest(|_| {}), (200, ""));
 }

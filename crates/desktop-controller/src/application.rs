@@ -3,17 +3,19 @@
 //! A tree is made once per application and then shared, read-only, by all subjobs that run it. It appears under
 //! its name only when it is complete, and it is made of copies, so that evicting a blob can't hollow it out.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use link::ClientLink;
 use link::keys::verify;
 use model::BlobHash;
 use protocol::client_link::{Lease, manifest_text};
-use protocol::manifest::{Entry, Manifest, ManifestError};
+use protocol::manifest::{Entry, FileKind, Manifest, ManifestError};
+use sandbox::Code;
 use thiserror::Error;
 use tokio::sync::Mutex;
 
@@ -21,6 +23,7 @@ use crate::ControllerError;
 use crate::cache::{Cache, CacheError, copy_verified, touch};
 use crate::clear::remove_tree;
 use crate::identity::make_directory;
+use crate::stamp::{Changed, Stamps};
 
 /// Largest manifest that is read.
 const MAX_MANIFEST: u64 = 64 << 20;
@@ -53,23 +56,32 @@ pub(crate) struct Applications {
     directory: PathBuf,
     grid_key: BlobHash,
     /// One tree is made at a time; whoever wants the same one waits and finds it.
-    making: Mutex<HashSet<BlobHash>>,
+    making: Mutex<()>,
+    /// The trees that this run of the client has verified.
+    verified: std::sync::Mutex<HashMap<BlobHash, Stamps>>,
 }
 
 /// A tree that is ready.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
+    manifest: BlobHash,
     pub(crate) root: PathBuf,
     pub(crate) program: String,
     /// Paths inside the tree of the files that may be executed or mapped executable.
     pub(crate) executables: Vec<String>,
+    pub(crate) code: Code,
 }
 
 impl Applications {
     pub(crate) fn open(directory: PathBuf, grid_key: BlobHash) -> Result<Self, ControllerError> {
         // The subjob's own user must be able to pass through, and to see nothing else on the way.
         make_directory(&directory, 0o711)?;
-        Ok(Applications { directory, grid_key, making: Mutex::new(HashSet::new()) })
+        Ok(Applications {
+            directory,
+            grid_key,
+            making: Mutex::new(()),
+            verified: std::sync::Mutex::default(),
+        })
     }
 
     /// The tree of a lease's application, made if it is not there.
@@ -86,7 +98,7 @@ impl Applications {
         if lease.application_size > MAX_MANIFEST {
             return Err(ApplicationError::TooLarge { size: lease.application_size });
         }
-        let mut verified = self.making.lock().await;
+        let _making = self.making.lock().await;
         let manifest_path = cache.fetch(link, &manifest_hash, lease.application_size).await?;
         let bytes = fs::read(&manifest_path).map_err(disk(&manifest_path))?;
         if blake3::hash(&bytes).as_bytes() != &manifest_hash.0 {
@@ -96,15 +108,17 @@ impl Applications {
         }
         let manifest = Manifest::decode(&bytes)?;
         let root = self.directory.join(manifest_hash.to_string());
-        if root.is_dir() && !verified.contains(&manifest_hash) {
-            // Made by an earlier run of this client: trusted only after a look at every byte.
+        let verified = self.stamps(&manifest_hash).is_some();
+        if root.is_dir() && !verified {
+            // Made by an earlier run of this client, or changed since: trusted only after a look at every byte.
             let (checked, tree) = (manifest.clone(), root.clone());
             let intact = tokio::task::spawn_blocking(move || check_tree(&checked, &tree)).await;
             if !matches!(intact, Ok(Ok(()))) {
                 remove_tree(&root).map_err(disk(&root))?;
             }
         }
-        if !root.is_dir() {
+        let present = root.is_dir();
+        if !present {
             cache.admit(manifest.blobs().into_values())?;
             for (hash, size) in manifest.blobs() {
                 cache.fetch(link, &hash, size).await?;
@@ -112,9 +126,50 @@ impl Applications {
             self.make(&manifest, &root, cache).await?;
             self.evict(&root);
         }
-        verified.insert(manifest_hash);
+        if !(verified && present) {
+            let stamps = Stamps::take(&manifest, &root).map_err(disk(&root))?;
+            self.verified().insert(manifest_hash, stamps);
+        }
         touch_directory(&root);
-        Ok(Tree { root, executables: executables(&manifest), program: manifest.program })
+        Ok(Tree {
+            manifest: manifest_hash,
+            root,
+            executables: executables(&manifest),
+            code: code(&manifest),
+            program: manifest.program,
+        })
+    }
+
+    /// Makes sure that the code in a tree is still what was verified, at a moment as late as possible.
+    ///
+    /// # Errors
+    /// A file that somebody has changed. The tree is then made anew when it is wanted the next time.
+    pub(crate) async fn check(&self, tree: &Tree) -> Result<(), ApplicationError> {
+        let path = || tree.root.display().to_string();
+        let stamps =
+            self.stamps(&tree.manifest).ok_or_else(|| ApplicationError::Tampered { path: path() })?;
+        let root = tree.root.clone();
+        let checked = tokio::task::spawn_blocking(move || stamps.check(&root)).await;
+        match checked.expect("looking at files does not panic") {
+            Ok(stamps) => {
+                self.verified().insert(tree.manifest, stamps);
+                Ok(())
+            }
+            Err(Changed(path)) => {
+                tracing::warn!(path, tree = %tree.root.display(), "an application's file was changed on this disk");
+                self.verified().remove(&tree.manifest);
+                Err(ApplicationError::Tampered { path })
+            }
+        }
+    }
+
+    fn stamps(&self, manifest: &BlobHash) -> Option<Stamps> {
+        self.verified().get(manifest).cloned()
+    }
+
+    /// A panic while the lock is held leaves whole entries behind.
+    fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<BlobHash, Stamps>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn make(&self, manifest: &Manifest, root: &Path, cache: &Cache) -> Result<(), ApplicationError> {
@@ -154,18 +209,16 @@ impl Applications {
     }
 }
 
-/// What a manifest lets be executed: programs, and by their names libraries.
+/// What a manifest lets be executed or mapped executable.
 fn executables(manifest: &Manifest) -> Vec<String> {
-    let is_one = |path: &str, entry: &Entry| match entry {
-        Entry::File { executable, .. } => *executable || path.contains(".so"),
-        Entry::Symlink { .. } | Entry::Directory => false,
-    };
-    manifest
-        .entries
-        .iter()
-        .filter(|(path, entry)| is_one(path, entry))
-        .map(|(path, _)| path.clone())
-        .collect()
+    let is_code = |entry: &Entry| matches!(entry, Entry::File { kind, .. } if kind.is_code());
+    let code = manifest.entries.iter().filter(|(_, entry)| is_code(entry));
+    code.map(|(path, _)| path.clone()).collect()
+}
+
+fn code(manifest: &Manifest) -> Code {
+    let makes_code = |entry: &Entry| matches!(entry, Entry::File { kind: FileKind::JitProgram, .. });
+    if manifest.entries.values().any(makes_code) { Code::Generated } else { Code::Fixed }
 }
 
 fn disk(path: &Path) -> impl Fn(io::Error) -> ApplicationError {
@@ -185,13 +238,13 @@ fn build(root: &Path, plan: &[(String, Entry, PathBuf)]) -> Result<(), Applicati
         match entry {
             Entry::Directory => fs::create_dir_all(&target).map_err(disk(&target))?,
             Entry::Symlink { target: to } => symlink(to, &target).map_err(disk(&target))?,
-            Entry::File { hash, executable, .. } => {
+            Entry::File { hash, kind, .. } => {
                 // The name of a blob in the cache says what it was when it came; a disk can be changed since.
                 if !copy_verified(source, &target, hash).map_err(disk(&target))? {
                     return Err(ApplicationError::Tampered { path: path.clone() });
                 }
-                let mode = if *executable { 0o555 } else { 0o444 };
-                fs::set_permissions(&target, fs::Permissions::from_mode(mode)).map_err(disk(&target))?;
+                let mode = fs::Permissions::from_mode(kind.mode());
+                fs::set_permissions(&target, mode).map_err(disk(&target))?;
             }
         }
     }
@@ -207,11 +260,10 @@ fn check_tree(manifest: &Manifest, root: &Path) -> Result<(), ApplicationError> 
         let intact = match entry {
             Entry::Directory => found.is_dir(),
             Entry::Symlink { target: to } => fs::read_link(&target).is_ok_and(|link| link == Path::new(to)),
-            Entry::File { hash, size, executable } => {
-                let mode = if *executable { 0o555 } else { 0o444 };
+            Entry::File { hash, size, kind } => {
                 found.is_file()
                     && found.len() == *size
-                    && found.permissions().mode() & 0o7777 == mode
+                    && found.permissions().mode() & 0o7777 == kind.mode()
                     && hash_file(&target).map_err(disk(&target))? == *hash
             }
         };

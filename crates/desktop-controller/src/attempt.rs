@@ -17,7 +17,7 @@ use protocol::api::{MAX_PART, ProblemCode};
 use protocol::client_link::{
     Bytes, Lease, MAX_INLINE, Report, ReportedFile, STDERR, STDOUT, Secrets, secrets_info,
 };
-use sandbox::{Bounds, Cause, Code, Control, Ended, Exit, Launcher, LimitHit, Running, Spec, Stdin};
+use sandbox::{Bounds, Cause, Control, Ended, Exit, Launcher, LimitHit, Running, Spec, Stdin};
 use tokio::sync::watch;
 
 use crate::application::{ApplicationError, Applications, Tree};
@@ -102,6 +102,7 @@ async fn attempt(
         tree = prepare(shared, link, lease, directory) => tree?,
         order = ordered(&mut orders) => return Err(evicted(order).into()),
     };
+    shared.applications.check(&tree).await.map_err(application_failure)?;
     let running = start(shared, lease, &tree, directory)?;
     let exit = wait(running, &mut orders).await;
     let usage = exit.usage;
@@ -183,7 +184,7 @@ fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Resul
         root: tree.root.clone(),
         program: PathBuf::from(&tree.program),
         executables: tree.executables.iter().map(PathBuf::from).collect(),
-        code: Code::Generated,
+        code: tree.code,
         args: lease.command.iter().skip(1).map(Into::into).collect(),
         env,
         stdin: lease.stdin.as_ref().map_or(Stdin::Null, |path| Stdin::File(work.join(path))),

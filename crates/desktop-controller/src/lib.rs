@@ -15,6 +15,7 @@ mod error;
 mod identity;
 mod inventory;
 mod lease;
+mod stamp;
 mod work;
 
 pub use controller::{Config, Controller};

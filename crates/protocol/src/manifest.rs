@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::spec::{MAX_PATH, check_path};
 
 /// Version of the encoding; a client refuses a manifest of another version.
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
 
 /// Most entries one application may have: bounds what a client must hold and check.
 pub const MAX_ENTRIES: usize = 200_000;
@@ -26,26 +26,59 @@ pub struct Manifest {
     pub version: u32,
     /// For people: the program's name.
     pub name: String,
-    /// Absolute path, inside the application, of the program that `command[0]` of a job names: an executable file,
-    /// or a link to one, for programs that go by the name under which they are called.
+    /// Absolute path, inside the application, of the program that `command[0]` of a job names, or of a link to it,
+    /// for programs that go by the name under which they are called.
     pub program: String,
     /// Absolute path → what is there. Parent directories are implied and need no entry.
     pub entries: BTreeMap<String, Entry>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Entry {
     File {
         hash: BlobHash,
         size: u64,
-        /// Whether it may be executed or mapped executable.
-        executable: bool,
+        kind: FileKind,
     },
     /// `target` is as in the link itself: absolute or relative, read inside the application's root.
-    Symlink { target: String },
+    Symlink {
+        target: String,
+    },
     /// An empty directory that the program expects.
     Directory,
+}
+
+/// What a file of an application may be used for besides being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// Nothing else.
+    Data,
+    /// A program may map it as code; it can't be executed itself, not even as another file's loader.
+    Library,
+    /// It may be executed: a program, or a script with its interpreter.
+    Program,
+    /// A program that makes code while it runs, as a Java virtual machine does.
+    JitProgram,
+}
+
+impl FileKind {
+    /// Whether a process may begin with this file.
+    pub fn is_program(self) -> bool {
+        matches!(self, FileKind::Program | FileKind::JitProgram)
+    }
+
+    /// Whether its bytes may become code: programs and libraries.
+    pub fn is_code(self) -> bool {
+        self != FileKind::Data
+    }
+
+    /// Its permissions on a client's disk. Only programs have an `x`, so that a library, which every loader is too,
+    /// can't be started.
+    pub fn mode(self) -> u32 {
+        if self.is_program() { 0o555 } else { 0o444 }
+    }
 }
 
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -62,7 +95,7 @@ pub enum ManifestError {
     Link { path: String },
     #[error("the manifest's path '{path}' lies below '{parent}', which is not a directory")]
     BelowFile { path: String, parent: String },
-    #[error("the manifest's program '{path}' does not lead to one of its executable files")]
+    #[error("the manifest's program '{path}' does not lead to one of its programs")]
     Program { path: String },
 }
 
@@ -77,8 +110,7 @@ impl Manifest {
     /// # Errors
     /// Anything that would let an application place a file outside its own root or leave a path ambiguous.
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let manifest: Manifest =
-            serde_json::from_slice(bytes).map_err(|e| ManifestError::Malformed { why: e.to_string() })?;
+        let manifest: Manifest = serde_json::from_slice(bytes).map_err(|e| unreadable(bytes, &e))?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -119,7 +151,7 @@ impl Manifest {
         }
         let program = is_plain_absolute(&self.program).then(|| self.resolve(&self.program));
         match program.flatten() {
-            Some((_, Entry::File { executable: true, .. })) => Ok(()),
+            Some((_, Entry::File { kind, .. })) if kind.is_program() => Ok(()),
             _ => Err(ManifestError::Program { path: self.program.clone() }),
         }
     }
@@ -154,6 +186,19 @@ impl Manifest {
     }
 }
 
+/// Why bytes are no manifest. One of another version rarely reads as ours, and its version says more than what was
+/// found wrong in it.
+fn unreadable(bytes: &[u8], error: &serde_json::Error) -> ManifestError {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Versioned { version }) if version != MANIFEST_VERSION => ManifestError::Version { found: version },
+        _ => ManifestError::Malformed { why: error.to_string() },
+    }
+}
+
 /// Whether a path is absolute, says where it goes without `.`, `..`, empty parts or a NUL byte, and is not longer
 /// than paths can be.
 fn is_plain_absolute(path: &str) -> bool {
@@ -167,6 +212,7 @@ fn is_target(target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::FileKind::{Data, JitProgram, Library, Program};
     use super::*;
 
     fn manifest(entries: &[(&str, Entry)]) -> Manifest {
@@ -178,8 +224,8 @@ mod tests {
         }
     }
 
-    fn file(executable: bool) -> Entry {
-        Entry::File { hash: BlobHash([7; 32]), size: 3, executable }
+    fn file(kind: FileKind) -> Entry {
+        Entry::File { hash: BlobHash([7; 32]), size: 3, kind }
     }
 
     fn check(entries: &[(&str, Entry)], expect: impl Into<Option<ManifestError>>) {
@@ -188,26 +234,26 @@ mod tests {
 
     #[test]
     fn a_manifest_can_only_name_places_inside_its_own_root() {
-        check(&[("/bin/true", file(true))], None);
+        check(&[("/bin/true", file(Program))], None);
         for path in ["bin/true", "/bin/../etc/passwd", "/bin//true", "/bin/.", "/", "/a\0b"] {
             let expect = ManifestError::Path { path: path.into() };
-            check(&[("/bin/true", file(true)), (path, file(false))], expect);
+            check(&[("/bin/true", file(Program)), (path, file(Data))], expect);
         }
     }
 
     #[test]
     fn paths_and_targets_are_as_long_as_they_can_be_on_a_disk() {
         let link = |target: String| Entry::Symlink { target };
-        check(&[("/bin/true", file(true)), ("/l", link("x".repeat(4_095)))], None);
+        check(&[("/bin/true", file(Program)), ("/l", link("x".repeat(4_095)))], None);
         for target in [String::new(), "x".repeat(4_096), "a\0b".to_owned()] {
             check(
-                &[("/bin/true", file(true)), ("/l", link(target))],
+                &[("/bin/true", file(Program)), ("/l", link(target))],
                 Some(ManifestError::Link { path: "/l".into() }),
             );
         }
         let deep = "/d".repeat(100_000);
         check(
-            &[("/bin/true", file(true)), (&deep, file(false))],
+            &[("/bin/true", file(Program)), (&deep, file(Data))],
             Some(ManifestError::Path { path: deep.clone() }),
         );
     }
@@ -216,16 +262,18 @@ mod tests {
     fn nothing_lies_below_a_link_or_a_file() {
         let link = Entry::Symlink { target: "/etc".into() };
         check(
-            &[("/bin/true", file(true)), ("/x", link), ("/x/passwd", file(false))],
+            &[("/bin/true", file(Program)), ("/x", link), ("/x/passwd", file(Data))],
             ManifestError::BelowFile { path: "/x/passwd".into(), parent: "/x".into() },
         );
     }
 
     #[test]
-    fn the_program_must_be_an_executable_file_of_the_manifest() {
+    fn only_programs_can_be_executed() {
         let expect = || ManifestError::Program { path: "/bin/true".into() };
-        check(&[("/bin/true", file(false))], expect());
-        check(&[("/bin/false", file(true))], expect());
+        check(&[("/bin/true", file(Data))], expect());
+        check(&[("/bin/true", file(Library))], expect());
+        check(&[("/bin/false", file(Program))], expect());
+        check(&[("/bin/true", file(JitProgram))], None);
     }
 
     #[test]
@@ -233,22 +281,24 @@ mod tests {
         let link = |target: &str| Entry::Symlink { target: target.into() };
         let expect = || ManifestError::Program { path: "/bin/true".into() };
         check(
-            &[("/bin", link("usr/bin")), ("/usr/bin/true", link("../lib/t")), ("/usr/lib/t", file(true))],
+            &[("/bin", link("usr/bin")), ("/usr/bin/true", link("../lib/t")), ("/usr/lib/t", file(Program))],
             None,
         );
-        check(&[("/bin/true", link("/x/y")), ("/x", link("//z/.")), ("/z/y", file(true))], None);
+        check(&[("/bin/true", link("/x/y")), ("/x", link("//z/.")), ("/z/y", file(Program))], None);
         check(&[("/bin/true", link("true"))], expect());
         check(&[("/bin/true", link("../nowhere"))], expect());
-        check(&[("/bin/true", link("/t")), ("/t", file(false))], expect());
+        check(&[("/bin/true", link("/t")), ("/t", file(Data))], expect());
     }
 
     #[test]
     fn an_unknown_field_or_version_is_refused() {
-        let mut newer = manifest(&[("/bin/true", file(true))]);
-        newer.version = 2;
-        assert_eq!(Manifest::decode(&newer.encode()), Err(ManifestError::Version { found: 2 }));
+        let mut newer = manifest(&[("/bin/true", file(Program))]);
+        newer.version = 3;
+        assert_eq!(Manifest::decode(&newer.encode()), Err(ManifestError::Version { found: 3 }));
+        let first = br#"{"version":1,"name":"","program":"/a","entries":{"/a":{"kind":"directory"}}}"#;
+        assert_eq!(Manifest::decode(first), Err(ManifestError::Version { found: 1 }));
         assert!(matches!(
-            Manifest::decode(br#"{"version":1,"name":"","program":"/a","entries":{},"extra":1}"#),
+            Manifest::decode(br#"{"version":2,"name":"","program":"/a","entries":{},"extra":1}"#),
             Err(ManifestError::Malformed { .. })
         ));
     }

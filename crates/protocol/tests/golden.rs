@@ -18,7 +18,7 @@ use protocol::client_link::{
     Bytes, DeclaredOutput, Lease, PollReply, PollRequest, RegisterRequest, Report, ReportedFile, Sealed,
     grid_key_text, manifest_text, reply_text, request_text, secrets_info,
 };
-use protocol::manifest::{Entry, MANIFEST_VERSION, Manifest};
+use protocol::manifest::{Entry, FileKind, MANIFEST_VERSION, Manifest};
 use protocol::token::{SECRET_LEN, Token, TokenKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -193,7 +193,7 @@ fn user_api() {
 
 #[test]
 fn manifest() {
-    let file = |executable| Entry::File { hash: hash(1), size: 3, executable };
+    let file = |kind| Entry::File { hash: hash(1), size: 3, kind };
     let manifest = Manifest {
         version: MANIFEST_VERSION,
         name: "true".into(),
@@ -201,8 +201,10 @@ fn manifest() {
         entries: BTreeMap::from([
             ("/bin".into(), Entry::Symlink { target: "usr/bin".into() }),
             ("/etc/empty".into(), Entry::Directory),
-            ("/usr/bin/true".into(), file(true)),
-            ("/usr/share/data".into(), file(false)),
+            ("/usr/bin/true".into(), file(FileKind::Program)),
+            ("/usr/bin/java".into(), file(FileKind::JitProgram)),
+            ("/usr/lib/libc.so.6".into(), file(FileKind::Library)),
+            ("/usr/share/data".into(), file(FileKind::Data)),
         ]),
     };
     check("manifest.json", &manifest);

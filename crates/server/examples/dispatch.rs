@@ -17,7 +17,7 @@ use link::{ClientLink, UserLink};
 use model::{BlobHash, ByteSize, Capacity, Inventory, Usage};
 use protocol::api::{JobView, Role, SubmitReply, SubmitRequest, TokenGrants};
 use protocol::client_link::{Bytes, PollRequest, Report, ReportedFile};
-use protocol::manifest::{Entry, MANIFEST_VERSION, Manifest};
+use protocol::manifest::{Entry, FileKind, MANIFEST_VERSION, Manifest};
 use protocol::token::{Token, TokenKind};
 use server::{Config, Server};
 use tokio::task::JoinSet;
@@ -110,7 +110,7 @@ fn report(fence: model::Fence) -> Report {
 async fn submit(link: &mut UserLink, subjobs: u64) -> Result<SubmitReply, Failure> {
     let program = b"not run";
     let program_hash = BlobHash(*blake3::hash(program).as_bytes());
-    let entry = Entry::File { hash: program_hash, size: program.len() as u64, executable: true };
+    let entry = Entry::File { hash: program_hash, size: program.len() as u64, kind: FileKind::Program };
     let manifest = Manifest {
         version: MANIFEST_VERSION,
         name: "nothing".to_owned(),

@@ -8,8 +8,10 @@ use model::{BlobHash, ByteSize};
 use protocol::manifest::{Entry, MANIFEST_VERSION, Manifest};
 
 use crate::error::WrapError;
-use crate::hash::hash_files;
+use crate::hash::{Hashed, hash_files};
 use crate::host::{Found, Host, Link, normalize, split};
+use crate::loader::Loader;
+use crate::register::{Candidate, Rules, register};
 use crate::report::{IncludedFile, Reason, Report, Warning};
 use crate::{Wrapped, host};
 
@@ -99,15 +101,18 @@ impl Application {
         self.entries.keys().chain(self.moved.keys()).map(|path| split(path).1)
     }
 
-    /// Hashes the files and writes the manifest.
+    /// Hashes the files, registers them and writes the manifest.
     ///
     /// # Errors
-    /// A file that can't be read or is being changed, two files for one place, too many entries.
+    /// A file that can't be read or is being changed, or that no sandbox would run; two files for one place, too
+    /// many entries.
     pub fn finish(
         mut self,
         host: &Host,
+        loader: &mut Loader,
+        rules: &Rules,
         program: &str,
-        warnings: Vec<Warning>,
+        mut warnings: Vec<Warning>,
     ) -> Result<Wrapped, WrapError> {
         self.put_moved()?;
         for (path, target) in std::mem::take(&mut self.fallback_links) {
@@ -127,8 +132,17 @@ impl Application {
             }
         }
         let hashes = hash_files(&sources)?;
+        let files = self.entries.iter().filter_map(|(place, planned)| match planned {
+            Planned::File { source, executable, .. } => {
+                let looks = hashes[numbers[source]].looks;
+                Some(Candidate { place, source, executable: *executable, looks })
+            }
+            Planned::Link { .. } | Planned::Directory => None,
+        });
+        let registered = register(host, loader, rules, files)?;
+        warnings.extend(registered.warnings);
 
-        let mut report = Report { warnings, ..Report::default() };
+        let mut report = Report { warnings, jit: registered.jit, ..Report::default() };
         let mut entries = BTreeMap::new();
         for (path, planned) in self.entries {
             let entry = match planned {
@@ -137,10 +151,10 @@ impl Application {
                     Entry::Symlink { target }
                 }
                 Planned::Directory => Entry::Directory,
-                Planned::File { source, executable, reason } => {
-                    let (hash, size) = hashes[numbers[&source]];
+                Planned::File { source, reason, .. } => {
+                    let Hashed { hash, size, .. } = hashes[numbers[&source]];
                     report.files.insert(path.clone(), IncludedFile { source, size: ByteSize(size), reason });
-                    Entry::File { hash, size, executable }
+                    Entry::File { hash, size, kind: registered.kinds[&path] }
                 }
             };
             entries.insert(path, entry);
@@ -150,7 +164,7 @@ impl Application {
         manifest.check()?;
         report.bytes = ByteSize(manifest.blobs().values().sum());
         let sources: BTreeMap<BlobHash, PathBuf> =
-            hashes.iter().map(|(hash, _)| *hash).zip(sources).collect();
+            hashes.iter().map(|hashed| hashed.hash).zip(sources).collect();
         Ok(Wrapped { manifest, sources, report })
     }
 

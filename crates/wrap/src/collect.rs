@@ -24,6 +24,7 @@ use crate::elf::ElfError;
 use crate::error::{MissingLibrary, WrapError};
 use crate::host::{Found, Host};
 use crate::loader::Loader;
+use crate::register::Rules;
 use crate::report::Warning;
 use crate::script::{LINE_LIMIT, shebang};
 use crate::{Request, Wrapped};
@@ -101,6 +102,7 @@ struct Collector {
     missing: Vec<MissingLibrary>,
     missing_optional: BTreeSet<(String, String)>,
     warnings: BTreeSet<Warning>,
+    rules: Rules,
 }
 
 impl Collector {
@@ -128,6 +130,7 @@ impl Collector {
             missing: Vec::new(),
             missing_optional: BTreeSet::new(),
             warnings: BTreeSet::new(),
+            rules: Rules { jit: request.jit, ..Rules::default() },
         })
     }
 
@@ -151,8 +154,7 @@ impl Collector {
         let path = || task.found.path.clone().into();
         let why = match self.loader.elf(&self.host, &task.found.path)? {
             Ok(elf) => {
-                let is_library = elf.interpreter.is_none() && !elf.needed.is_empty();
-                if !is_library || task.need == Need::Optional {
+                if elf.is_program || task.need == Need::Optional {
                     return self.examine_elf(task, owned);
                 }
                 "it is a shared library"
@@ -189,7 +191,8 @@ impl Collector {
         let missing = self.missing_optional.into_iter();
         let mut warnings = self.warnings;
         warnings.extend(missing.map(|(library, needed_by)| Warning::LibraryNotFound { library, needed_by }));
-        self.application.finish(&self.host, program, warnings.into_iter().collect())
+        let warnings = warnings.into_iter().collect();
+        self.application.finish(&self.host, &mut self.loader, &self.rules, program, warnings)
     }
 }
 

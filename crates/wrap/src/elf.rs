@@ -1,5 +1,5 @@
 //! One ELF file, as far as the loader looks at it before it runs: architecture, interpreter, needed libraries and
-//! where they are to be searched.
+//! where they are to be searched, and whether it asks for memory that is writable and executable.
 //!
 //! Only the ranges that matter are read, so a library of a gigabyte costs no more than a small one. Files come from
 //! anywhere, so a damaged one must end in an error and never in a panic.
@@ -22,6 +22,39 @@ pub(crate) struct Elf {
     /// DT_RPATH, left out when there is a DT_RUNPATH, as ld.so does.
     pub rpath: Option<String>,
     pub runpath: Option<String>,
+    /// Whether a process can begin with it. A library may have an interpreter too: glibc's tells its version.
+    pub is_program: bool,
+    pub hazard: Option<Hazard>,
+}
+
+/// A wish for memory that is both writable and executable, which a subjob is not given unless its programs make code
+/// while they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hazard {
+    /// PT_GNU_STACK with the X flag.
+    ExecutableStack,
+    /// No PT_GNU_STACK at all: the kernel doesn't mind, but the loader takes it for a wish for an executable stack.
+    NoStackHeader,
+    /// A PT_LOAD with W and X.
+    WritableCode,
+    /// DT_TEXTREL or DF_TEXTREL: the loader would have to write into code.
+    TextRelocations,
+}
+
+impl Hazard {
+    /// What the file asks for, and how to be rid of it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Hazard::ExecutableStack => "it asks for an executable stack: link it with -z noexecstack",
+            Hazard::NoStackHeader => {
+                "it doesn't say that its stack need not be executable: link it with -z noexecstack"
+            }
+            Hazard::WritableCode => {
+                "it has a segment that is writable and executable: link it without -N or omagic"
+            }
+            Hazard::TextRelocations => "its code must be changed to be loaded: compile it with -fPIC",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +86,16 @@ fn parse<'data, R: ReadRef<'data>>(data: R) -> Result<Elf, ElfError> {
     let segments =
         header.program_headers(endian, data).map_err(|_| ElfError::Malformed("bad program headers"))?;
     let mut found = Elf::default();
+    let mut stack = None;
     for segment in segments {
+        let has = |flag: elf::ProgramFlags| segment.p_flags(endian).0 & flag.0 != 0;
+        match segment.p_type(endian) {
+            elf::PT_GNU_STACK => stack = Some(has(elf::PF_X)),
+            elf::PT_LOAD if has(elf::PF_W) && has(elf::PF_X) => {
+                found.hazard = Some(Hazard::WritableCode);
+            }
+            _ => {}
+        }
         if let Some(path) = segment
             .interpreter(endian, data)
             .map_err(|_| ElfError::Malformed("the interpreter's name lies outside the file"))?
@@ -70,6 +112,14 @@ fn parse<'data, R: ReadRef<'data>>(data: R) -> Result<Elf, ElfError> {
     if found.runpath.is_some() {
         found.rpath = None;
     }
+    found.is_program |=
+        header.e_type(endian) == elf::ET_EXEC || (found.interpreter.is_some() && found.soname.is_none());
+    let is_loaded = found.interpreter.is_some() || !found.is_program;
+    found.hazard = match stack {
+        Some(true) => Some(Hazard::ExecutableStack),
+        None if is_loaded => found.hazard.or(Some(Hazard::NoStackHeader)),
+        _ => found.hazard,
+    };
     Ok(found)
 }
 
@@ -133,6 +183,11 @@ fn read_dynamic<'data, R: ReadRef<'data>>(
             elf::DT_SONAME => found.soname = Some(string()?),
             elf::DT_RPATH => found.rpath = Some(string()?),
             elf::DT_RUNPATH => found.runpath = Some(string()?),
+            elf::DT_TEXTREL => found.hazard = Some(Hazard::TextRelocations),
+            elf::DT_FLAGS if entry.d_val.get(endian) & elf::DF_TEXTREL.0 != 0 => {
+                found.hazard = Some(Hazard::TextRelocations);
+            }
+            elf::DT_FLAGS_1 => found.is_program = entry.d_val.get(endian) & elf::DF_1_PIE.0 != 0,
             _ => {}
         }
     }
@@ -163,6 +218,7 @@ mod tests {
         soname: Some("libself.so"),
         rpath: Some("/r"),
         runpath: None,
+        executable_stack: false,
     };
 
     #[test]
@@ -175,7 +231,50 @@ mod tests {
         let both = TestElf { runpath: Some("/u"), ..SAMPLE };
         let found = parse(&both.bytes()[..]).unwrap();
         assert_eq!((found.rpath, found.runpath.as_deref()), (None, Some("/u")), "RUNPATH overrides RPATH");
-        assert_eq!(parse(&TestElf::default().bytes()[..]).unwrap(), Elf::default(), "a static program");
+        assert_eq!(parse(&TestElf::default().bytes()[..]).unwrap(), Elf::default(), "a plain library");
+    }
+
+    #[test]
+    fn programs_are_told_from_libraries() {
+        let check = |sample: TestElf<'_>, change: &[(usize, u8)], expect: bool| {
+            let mut bytes = sample.bytes();
+            change.iter().for_each(|(at, byte)| bytes[*at] = *byte);
+            assert_eq!(parse(&bytes[..]).unwrap().is_program, expect, "{change:?}");
+        };
+        let program = TestElf { soname: None, ..SAMPLE };
+        check(program, &[], true);
+        check(SAMPLE, &[], false);
+        check(TestElf { interpreter: None, ..program }, &[], false);
+        check(TestElf { interpreter: None, ..program }, &[(16, 2)], true);
+        // The first entry of the dynamic section becomes DT_FLAGS_1 with DF_1_PIE.
+        let pie: Vec<(usize, u8)> = [0xfb, 0xff, 0xff, 0x6f, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0]
+            .into_iter()
+            .enumerate()
+            .map(|(at, byte)| (64 + 4 * 56 + at, byte))
+            .collect();
+        check(TestElf { interpreter: None, ..program }, &pie, true);
+    }
+
+    #[test]
+    fn wishes_for_writable_code_are_seen() {
+        const FIRST_FLAGS: usize = 64 + 4;
+        const STACK_TYPE: usize = 64 + 3 * 56;
+        const FIRST_DYNAMIC: usize = 64 + 4 * 56;
+        let check = |sample: TestElf<'_>, change: &[(usize, u8)], expect: Option<Hazard>| {
+            let mut bytes = sample.bytes();
+            change.iter().for_each(|(at, byte)| bytes[*at] = *byte);
+            assert_eq!(parse(&bytes[..]).unwrap().hazard, expect, "{change:?}");
+        };
+        let program = TestElf { soname: None, ..SAMPLE };
+        check(program, &[], None);
+        check(TestElf { executable_stack: true, ..program }, &[], Some(Hazard::ExecutableStack));
+        check(program, &[(FIRST_FLAGS, 7)], Some(Hazard::WritableCode));
+        check(program, &[(STACK_TYPE, 0)], Some(Hazard::NoStackHeader));
+        check(SAMPLE, &[(STACK_TYPE, 0)], Some(Hazard::NoStackHeader));
+        check(TestElf { interpreter: None, ..program }, &[(16, 2), (STACK_TYPE, 0)], None);
+        check(program, &[(FIRST_DYNAMIC, 22)], Some(Hazard::TextRelocations));
+        check(program, &[(FIRST_DYNAMIC, 30), (FIRST_DYNAMIC + 8, 4)], Some(Hazard::TextRelocations));
+        check(program, &[(FIRST_DYNAMIC, 30), (FIRST_DYNAMIC + 8, 8)], None);
     }
 
     #[test]

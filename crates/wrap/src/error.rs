@@ -26,6 +26,14 @@ pub enum WrapError {
     Architecture { path: PathBuf, found: String },
     #[error("the program file '{}' is damaged: {why}", .path.display())]
     MalformedElf { path: PathBuf, why: &'static str },
+    #[error("'{}' can't run in a sandbox: {why}; or allow its application to make code at run time", .path.display())]
+    Hazard { path: PathBuf, why: &'static str },
+    #[error(
+        "'{}' runs with the rights of its owner or group, and no subjob ever gets rights: name a copy without that \
+         (cp, then chmod ug-s)",
+        .path.display()
+    )]
+    SetId { path: PathBuf },
     #[error("shared libraries are missing on this machine:{}", list(.missing))]
     MissingLibraries { missing: Vec<MissingLibrary> },
     #[error("'{}' needs '{interpreter}', which is not on this machine", .path.display())]

@@ -18,11 +18,40 @@ const CHUNK: usize = 128 << 10;
 /// Most threads that hash: beyond this the disk is what one waits for.
 const MAX_THREADS: usize = 8;
 
-/// Hash and size of each file, in the order given.
+/// One file's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hashed {
+    pub hash: BlobHash,
+    pub size: u64,
+    pub looks: Looks,
+}
+
+/// What a file looks like by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looks {
+    Elf,
+    /// Text, which a shell takes for a script of its own when it is asked to run it.
+    Text,
+    Other,
+}
+
+impl Looks {
+    fn of(head: &[u8]) -> Self {
+        if head.starts_with(b"\x7fELF") {
+            Looks::Elf
+        } else if head.contains(&0) {
+            Looks::Other
+        } else {
+            Looks::Text
+        }
+    }
+}
+
+/// Hash, size and looks of each file, in the order given.
 ///
 /// # Errors
 /// The first file that can't be read, or that changed while it was.
-pub(crate) fn hash_files(paths: &[impl AsRef<Path> + Sync]) -> Result<Vec<(BlobHash, u64)>, WrapError> {
+pub(crate) fn hash_files(paths: &[impl AsRef<Path> + Sync]) -> Result<Vec<Hashed>, WrapError> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS).min(paths.len());
     let next = AtomicUsize::new(0);
     let mut hashed = thread::scope(|scope| {
@@ -37,8 +66,8 @@ pub(crate) fn hash_files(paths: &[impl AsRef<Path> + Sync]) -> Result<Vec<(BlobH
     Ok(hashed.into_iter().map(|(_, hash)| hash).collect())
 }
 
-/// A file's hash and size, with its place in the order.
-type Numbered = (usize, (BlobHash, u64));
+/// A file's content, with its place in the order.
+type Numbered = (usize, Hashed);
 
 /// Hashes one file after another, each the next that no thread has taken, until none is left.
 fn hash_share(paths: &[impl AsRef<Path>], next: &AtomicUsize) -> Result<Vec<Numbered>, WrapError> {
@@ -51,25 +80,30 @@ fn hash_share(paths: &[impl AsRef<Path>], next: &AtomicUsize) -> Result<Vec<Numb
     }
 }
 
-fn hash_file(path: &Path, buffer: &mut [u8]) -> Result<(BlobHash, u64), WrapError> {
+fn hash_file(path: &Path, buffer: &mut [u8]) -> Result<Hashed, WrapError> {
     let read = |source| WrapError::Read { path: path.into(), source };
     let mut file = File::open(path).map_err(read)?;
     let before = file.metadata().map_err(read)?;
     let hashed = hash_stream(&mut file, buffer).map_err(read)?;
     let after = file.metadata().map_err(read)?;
-    if state(&before) != state(&after) || hashed.1 != after.len() {
+    if state(&before) != state(&after) || hashed.size != after.len() {
         return Err(WrapError::Changed { path: path.into() });
     }
     Ok(hashed)
 }
 
-fn hash_stream(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<(BlobHash, u64)> {
+fn hash_stream(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<Hashed> {
     let mut hasher = blake3::Hasher::new();
+    let mut looks = None;
     loop {
-        match source.read(buffer)? {
-            0 => return Ok((BlobHash(*hasher.finalize().as_bytes()), hasher.count())),
-            count => hasher.update(&buffer[..count]),
-        };
+        let count = source.read(buffer)?;
+        let part = &buffer[..count];
+        let looks = *looks.get_or_insert_with(|| Looks::of(part));
+        if count == 0 {
+            let hash = BlobHash(*hasher.finalize().as_bytes());
+            return Ok(Hashed { hash, size: hasher.count(), looks });
+        }
+        hasher.update(part);
     }
 }
 
@@ -94,7 +128,20 @@ mod tests {
         }
         let expect: Vec<_> =
             contents.iter().map(|c| (BlobHash(*blake3::hash(c).as_bytes()), c.len() as u64)).collect();
-        assert_eq!(hash_files(&paths).unwrap(), expect);
+        let found: Vec<_> = hash_files(&paths).unwrap().iter().map(|f| (f.hash, f.size)).collect();
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn the_first_bytes_say_what_a_file_is() {
+        let check = |content: &[u8], expect| {
+            assert_eq!(hash_stream(&mut &content[..], &mut [0; 64]).unwrap().looks, expect);
+        };
+        check(b"\x7fELF\x02\x01", Looks::Elf);
+        check(b"#!/bin/sh\n", Looks::Text);
+        check(b"echo no line above\n", Looks::Text);
+        check(b"", Looks::Text);
+        check(b"PK\x03\x04\0\0", Looks::Other);
     }
 
     #[test]

@@ -15,12 +15,15 @@ mod application;
 mod collect;
 mod debian;
 mod elf;
+mod engines;
 mod error;
 mod hash;
 mod host;
 mod layout;
 mod ld_conf;
 mod loader;
+
+mod register;
 mod report;
 mod script;
 mod shell;
@@ -36,6 +39,7 @@ use model::BlobHash;
 use protocol::manifest::Manifest;
 
 pub use error::{MissingLibrary, WrapError};
+pub use register::Jit;
 pub use report::{IncludedFile, Reason, Report, Warning};
 
 /// What to wrap.
@@ -52,6 +56,8 @@ pub struct Request {
     pub base_dir: PathBuf,
     /// As the environment variable PATH.
     pub search_path: OsString,
+    /// Which of the programs may make code while they run.
+    pub jit: Jit,
 }
 
 /// Whether a program, by its name or path, is a shell, so that text it is given names commands.

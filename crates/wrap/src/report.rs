@@ -15,6 +15,8 @@ pub struct Report {
     pub bytes: ByteSize,
     /// What may be missing although the program itself has all it needs to start.
     pub warnings: Vec<Warning>,
+    /// Programs that may make code while they run, with the reason: the engine that they load.
+    pub jit: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +94,8 @@ pub enum Warning {
     PackageLeftOut { package: String, needed_by: String },
     /// A file that came along can't be read by the submitter, or not by everyone and so may hold a secret.
     LeftOut { path: String, why: String },
+    /// A file that came along is there to be read only: it can be neither executed nor loaded.
+    NotRegistered { path: String, why: String },
 }
 
 impl fmt::Display for Warning {
@@ -112,6 +116,7 @@ impl fmt::Display for Warning {
                 "{package}, which {needed_by} depends on, is left out because it is for building programs: if the \
                  program needs it to run, include deb:{package}"
             ),
+            Warning::NotRegistered { path, why } => write!(f, "{path} can't be executed or loaded: {why}"),
             Warning::LeftOut { path, why } => write!(f, "{path} is left out: {why}"),
         }
     }

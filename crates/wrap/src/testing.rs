@@ -47,10 +47,11 @@ pub(crate) struct TestElf<'a> {
     pub soname: Option<&'a str>,
     pub rpath: Option<&'a str>,
     pub runpath: Option<&'a str>,
+    pub executable_stack: bool,
 }
 
 impl TestElf<'_> {
-    /// Header, three program headers, dynamic section, strings; loaded at address 0x10000.
+    /// Header, four program headers, dynamic section, strings; loaded at address 0x10000.
     pub fn bytes(self) -> Vec<u8> {
         const BASE: u64 = 0x10000;
         let mut strings = vec![0];
@@ -65,7 +66,7 @@ impl TestElf<'_> {
             dynamic.extend(text.map(|text| (tag, add(text))));
         }
         let interpreter = self.interpreter.map(&mut add);
-        let headers = 64 + 3 * 56;
+        let headers = 64 + 4 * 56;
         let strings_at = headers + 16 * (dynamic.len() as u64 + 3);
         dynamic.extend([(5, BASE + strings_at), (10, strings.len() as u64), (0, 0)]);
         let end = strings_at + strings.len() as u64;
@@ -74,20 +75,21 @@ impl TestElf<'_> {
         for word in [BASE, 64, 0] {
             file.extend(u64::to_le_bytes(word));
         }
-        file.extend([0, 0, 0, 0, 64, 0, 56, 0, 3, 0, 64, 0, 0, 0, 0, 0]);
-        let mut segment = |kind: u32, offset: u64, size: u64| {
+        file.extend([0, 0, 0, 0, 64, 0, 56, 0, 4, 0, 64, 0, 0, 0, 0, 0]);
+        let mut segment = |kind: u32, flags: u32, offset: u64, size: u64| {
             file.extend(kind.to_le_bytes());
-            file.extend(5u32.to_le_bytes());
+            file.extend(flags.to_le_bytes());
             for word in [offset, BASE + offset, BASE + offset, size, size, 8] {
                 file.extend(u64::to_le_bytes(word));
             }
         };
-        segment(1, 0, end);
-        segment(2, headers, strings_at - headers);
+        segment(1, 5, 0, end);
+        segment(2, 6, headers, strings_at - headers);
         match (interpreter, self.interpreter) {
-            (Some(at), Some(text)) => segment(3, strings_at + at, text.len() as u64 + 1),
-            _ => segment(4, 0, 0),
+            (Some(at), Some(text)) => segment(3, 4, strings_at + at, text.len() as u64 + 1),
+            _ => segment(4, 4, 0, 0),
         }
+        segment(0x6474_e551, if self.executable_stack { 7 } else { 6 }, 0, 0);
         for (tag, value) in dynamic {
             file.extend(tag.to_le_bytes());
             file.extend(value.to_le_bytes());

@@ -31,11 +31,10 @@ impl Client {
             match entry {
                 Entry::Directory => fs::create_dir_all(&path).unwrap(),
                 Entry::Symlink { target } => symlink(target, &path).unwrap(),
-                Entry::File { hash, size, executable } => {
+                Entry::File { hash, size, kind } => {
                     let copied = fs::copy(&wrapped.sources[hash], &path).unwrap();
                     assert_eq!(copied, *size, "{}", path.display());
-                    let mode = if *executable { 0o755 } else { 0o644 };
-                    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+                    fs::set_permissions(&path, fs::Permissions::from_mode(kind.mode())).unwrap();
                 }
             }
         }
@@ -126,6 +125,7 @@ fn request(program: &str, include: &[&str]) -> Request {
         shell_text: None,
         base_dir: "/".into(),
         search_path: SEARCH_PATH.into(),
+        jit: wrap::Jit::Auto,
     }
 }
 

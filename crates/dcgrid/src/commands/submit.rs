@@ -122,6 +122,7 @@ pub fn prepare(text: SpecText) -> anyhow::Result<ReadyJob> {
         shell_text,
         base_dir: text.base.clone(),
         search_path: std::env::var_os("PATH").unwrap_or_default(),
+        jit: wrap::Jit::Auto,
     })?;
     for warning in &wrapped.report.warnings {
         tracing::warn!("{warning}");

@@ -18,6 +18,8 @@ struct Wrapped<'a> {
     manifest_hash: BlobHash,
     files: usize,
     bytes: u64,
+    /// Programs that may make code while they run, with the engine by which they were known.
+    jit: &'a std::collections::BTreeMap<String, String>,
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<&'a protocol::manifest::Manifest>,
@@ -30,6 +32,7 @@ pub fn run(args: &WrapArgs, json: bool) -> anyhow::Result<Exit> {
         shell_text: None,
         base_dir: std::env::current_dir().context("can't tell the current directory")?,
         search_path: std::env::var_os("PATH").unwrap_or_default(),
+        jit: wrap::Jit::Auto,
     };
     let wrapped = wrap::wrap(&request)?;
     if let Some(directory) = &args.unpack {
@@ -41,6 +44,7 @@ pub fn run(args: &WrapArgs, json: bool) -> anyhow::Result<Exit> {
         manifest_hash: BlobHash(*blake3::hash(&manifest.encode()).as_bytes()),
         files: manifest.entries.len(),
         bytes: manifest.blobs().values().sum(),
+        jit: &wrapped.report.jit,
         warnings: wrapped.report.warnings.iter().map(ToString::to_string).collect(),
         manifest: args.files.then_some(manifest),
     };
@@ -50,6 +54,9 @@ pub fn run(args: &WrapArgs, json: bool) -> anyhow::Result<Exit> {
     }
     output::line(&format!("{}  {} files, {}", summary.program, summary.files, ByteSize(summary.bytes)));
     output::line(&format!("  manifest  {}", summary.manifest_hash));
+    for (path, engine) in summary.jit {
+        output::line(&format!("  may make code at run time  {path} ({engine})"));
+    }
     if args.files {
         for (path, entry) in &manifest.entries {
             output::line(&match entry {
@@ -78,11 +85,10 @@ fn unpack(wrapped: &wrap::Wrapped, directory: &Path) -> anyhow::Result<()> {
         match entry {
             Entry::Directory => std::fs::create_dir_all(&target).with_context(context)?,
             Entry::Symlink { target: to } => symlink(to, &target).with_context(context)?,
-            Entry::File { hash, executable, .. } => {
+            Entry::File { hash, kind, .. } => {
                 std::fs::copy(&wrapped.sources[hash], &target).with_context(context)?;
-                let mode = if *executable { 0o555 } else { 0o444 };
-                std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode))
-                    .with_context(context)?;
+                let mode = std::fs::Permissions::from_mode(kind.mode());
+                std::fs::set_permissions(&target, mode).with_context(context)?;
             }
         }
     }

@@ -14,6 +14,7 @@ impl Collector {
             let Some(found) = self.host.probe(interpreter) else {
                 return self.no_interpreter(task, interpreter);
             };
+            self.rules.loaders.insert(found.path.clone());
             self.add_in_place(&found, Reason::Interpreter { of: task.place.clone() })?;
         }
         let closure = self.loader.close(&mut self.host, &task.found.path, &task.place, elf)?;
@@ -21,7 +22,11 @@ impl Collector {
             self.add_library(library)?;
         }
         match task.need {
-            Need::Required => self.missing.extend(closure.missing),
+            Need::Required => {
+                let libraries = closure.libraries.iter().map(|library| library.found.path.clone());
+                self.rules.essential.extend(libraries.chain([task.found.path.clone()]));
+                self.missing.extend(closure.missing);
+            }
             Need::Optional => {
                 let missing = closure.missing.into_iter().map(|library| (library.name, library.needed_by));
                 self.missing_optional.extend(missing);

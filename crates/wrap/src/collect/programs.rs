@@ -1,6 +1,6 @@
 //! What a person names, and where it goes: programs by name or path, files, and all that others ask for by its path.
 
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
 use super::{Collector, Depth, Need, Task, is_executable, join};
 use crate::error::WrapError;
@@ -8,6 +8,9 @@ use crate::host::{Found, is_below, split};
 use crate::layout::{APP, COMMANDS, is_system, shadowing_mount};
 use crate::report::Reason;
 use crate::suggest::nearest;
+
+/// Set-user-id and set-group-id.
+const SET_ID: u32 = 0o6000;
 
 impl Collector {
     /// Adds the program; gives its path inside the application.
@@ -58,6 +61,9 @@ impl Collector {
         }
         if found.metadata.is_file() && !is_executable(&found) {
             return Err(WrapError::NotExecutable { path: found.path.into() });
+        }
+        if found.metadata.permissions().mode() & SET_ID != 0 {
+            return Err(WrapError::SetId { path: found.path.into() });
         }
         let place = self.add_own(path, &found, home, reason)?;
         // The place of the file itself is what its `$ORIGIN` is taken from.

@@ -7,7 +7,7 @@ use protocol::manifest::Entry;
 
 use super::collect;
 use crate::testing::{TestElf, Tree};
-use crate::{Reason, Request, Warning, WrapError, Wrapped};
+use crate::{Jit, Reason, Request, Warning, WrapError, Wrapped};
 
 const LOADER: &str = "/lib64/ld.so";
 const MULTIARCH: &str = "usr/lib/x86_64-linux-gnu";
@@ -43,6 +43,7 @@ fn wrap(tree: &Tree, program: &str, include: &[&str]) -> Result<Wrapped, WrapErr
         shell_text: None,
         base_dir: "/home/u".into(),
         search_path: "/home/u/bin:/usr/bin".into(),
+        jit: Jit::Auto,
     };
     collect(tree.host(), &request)
 }
@@ -278,7 +279,7 @@ fn a_package_brings_its_files_and_its_dependencies() {
     );
     tree.file(
         "var/lib/dpkg/info/tool.list",
-        "/.\n/bin/tool\n/usr/lib/tool/plugin.so\n/etc/tool.conf\n/etc/tool.key\n/usr/share/doc/tool/README\n/gone\n",
+        "/.\n/bin/tool\n/bin/tool-helper\n/usr/lib/tool/plugin.so\n/etc/tool.conf\n/etc/tool.key\n/usr/share/doc/tool/README\n/gone\n",
     );
     tree.file("var/lib/dpkg/info/tool-data.list", "/usr/share/tool/data\n/usr/share/tool/link\n");
     tree.file("var/lib/dpkg/info/base.list", "/bin\n/usr/bin/true\n/usr/share/base.txt\n");
@@ -292,16 +293,24 @@ fn a_package_brings_its_files_and_its_dependencies() {
     tree.file("usr/share/base.txt", "");
     tree.link("usr/share/tool/link", "data");
     std::fs::set_permissions(tree.path("etc/tool.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
-    std::fs::set_permissions(tree.path("usr/bin/tool"), std::fs::Permissions::from_mode(0o4755)).unwrap();
+    program(&tree, "usr/bin/tool-helper", &[]);
+    std::fs::set_permissions(tree.path("usr/bin/tool-helper"), std::fs::Permissions::from_mode(0o4755))
+        .unwrap();
 
     let wrapped = wrap(&tree, "tool", &[]).unwrap();
-    check_files(&wrapped, &["/usr/lib/tool/plugin.so", "/etc/tool.conf", "/usr/share/tool/link"]);
+    check_files(
+        &wrapped,
+        &["/usr/bin/tool-helper", "/usr/lib/tool/plugin.so", "/etc/tool.conf", "/usr/share/tool/link"],
+    );
     let entries = &wrapped.manifest.entries;
     assert!(!entries.contains_key("/etc/tool.key") && !entries.contains_key("/usr/share/doc/tool/README"));
     let warnings: Vec<_> = wrapped.report.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(warnings[0].contains("libnone.so is not on this machine"), "{warnings:?}");
     assert!(warnings[1].contains("include deb:gcc") && warnings[2].contains("/etc/tool.key is left out"));
+
+    // Its rights don't come along, so it is no use as the program itself.
+    assert!(matches!(wrap(&tree, "tool-helper", &[]), Err(WrapError::SetId { .. })));
 
     // The base system's own programs come without it, unless asked for.
     assert!(!wrap(&tree, "true", &[]).unwrap().manifest.entries.contains_key("/usr/share/base.txt"));
