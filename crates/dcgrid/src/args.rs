@@ -62,7 +62,7 @@ pub enum Command {
     },
     /// Print what a subjob wrote to stdout and stderr
     Logs(LogsArgs),
-    /// Fetch a job's result
+    /// Fetch a job's result, or what one subjob left
     Get(GetArgs),
     /// Cancel a job
     Cancel { job: JobId },
@@ -144,6 +144,19 @@ pub struct ClientArgs {
     /// Most space for cached programs and inputs
     #[arg(long, default_value = "20GiB", value_name = "SIZE")]
     pub cache: ByteSize,
+    /// Whether subjobs may connect from this machine to the endpoints that their job names
+    #[arg(long, value_enum, default_value = "refuse", value_name = "WORD")]
+    pub network: Permit,
+    /// Whether subjobs may have a private, invisible display
+    #[arg(long, value_enum, default_value = "allow", value_name = "WORD")]
+    pub display: Permit,
+}
+
+/// What a client's owner says to something that subjobs may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Permit {
+    Allow,
+    Refuse,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -185,6 +198,15 @@ pub struct RunArgs {
     /// Further file, directory, program or deb:PACKAGE that the command needs (repeat for more)
     #[arg(long, value_name = "WHAT")]
     pub include: Vec<String>,
+    /// Endpoint that the command may connect to (repeat for more)
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "spec")]
+    pub allow: Vec<model::Endpoint>,
+    /// Give the command a private, invisible display
+    #[arg(long, conflicts_with = "spec")]
+    pub gui: bool,
+    /// Let the command make code at run time [default: found by looking at it]
+    #[arg(long, conflicts_with = "spec")]
+    pub jit: bool,
     /// Directory for the result [default: the job's name and number; the current directory for a command]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dest: Option<PathBuf>,
@@ -208,8 +230,10 @@ pub struct LogsArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct GetArgs {
-    pub job: JobId,
-    /// Directory for the result [default: the job's name and number]
+    /// JOB for its result, or JOB.INDEX for what one subjob left
+    #[arg(value_name = "JOB[.INDEX]")]
+    pub which: Selector,
+    /// Directory for the result [default: the job's name and number; JOB.INDEX for a subjob]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dest: Option<PathBuf>,
 }

@@ -6,38 +6,32 @@
 //! Whatever happens on the way becomes a failure with a reason; nothing of the attempt stays on the disk.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use link::ClientLink;
 use link::client::ClientKeys;
-use link::{ClientLink, LinkError};
-use model::{ByteSize, FailureReason, NetworkAccess, Usage};
-use protocol::api::{MAX_PART, ProblemCode};
-use protocol::client_link::{
-    Bytes, Lease, MAX_INLINE, Report, ReportedFile, STDERR, STDOUT, Secrets, secrets_info,
-};
-use sandbox::{Bounds, Cause, Control, Ended, Exit, Launcher, LimitHit, Running, Spec, Stdin};
+use model::{ByteSize, DisplaySize, FailureReason, Permits, Usage};
+use protocol::client_link::{Lease, Report, ReportedFile, STDERR, STDOUT, Secrets, secrets_info};
+use sandbox::{Bounds, Cause, Control, Display, Exit, Launcher, Running, Spec, Stdin};
 use tokio::sync::watch;
 
-use crate::application::{ApplicationError, Applications, Tree};
-use crate::cache::{Cache, CacheError, copy_verified};
+use crate::application::{Applications, Tree};
+use crate::cache::{Cache, copy_verified};
 use crate::clear::remove_tree;
 use crate::collect::{Output, collect, hashed};
+use crate::delivery::{PICTURE_SHARE, pictures, send, send_extra, tails};
 use crate::inventory::free_disk;
 use crate::lease;
-
-/// Files up to this size travel inside the report, as long as all of them together stay under [`MAX_INLINE`].
-const INLINE: u64 = 16 << 10;
-
-/// Bytes of each stream that are kept when an attempt failed.
-const TAIL: u64 = 64 << 10;
-
-/// A disk with less free than this counts as full.
-const DISK_FULL: ByteSize = ByteSize::mib(8);
+use crate::verdict::{
+    application_failure, blame_full_disk, cache_failure, describe, evicted, failure, storage,
+};
 
 /// Size of a subjob's `/tmp`: part of its memory.
 const SCRATCH_SHARE: u64 = 2;
+
+/// Where an application that shows windows has its X server.
+const DISPLAY_SERVER: &str = "/usr/bin/Xvfb";
 
 /// What all attempts of a client share.
 #[derive(Debug)]
@@ -47,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) applications: Applications,
     pub(crate) attempts: PathBuf,
     pub(crate) launcher: Launcher,
+    pub(crate) permits: Permits,
 }
 
 /// What an attempt is told while it runs.
@@ -97,7 +92,7 @@ async fn attempt(
     directory: &Path,
     mut orders: watch::Receiver<Order>,
 ) -> Result<(Vec<ReportedFile>, Usage), Failed> {
-    lease::check(lease)?;
+    lease::check(lease, shared.permits)?;
     let tree = tokio::select! {
         tree = prepare(shared, link, lease, directory) => tree?,
         order = ordered(&mut orders) => return Err(evicted(order).into()),
@@ -107,9 +102,13 @@ async fn attempt(
     let exit = wait(running, &mut orders).await;
     let usage = exit.usage;
     let (stdout, stderr) = (directory.join(STDOUT), directory.join(STDERR));
-    if let Some(reason) = failure(&exit, lease) {
+    let is_declared = |name: &str| lease.outputs.iter().any(|output| output.path == name);
+    let room = lease.limits.output.0 / PICTURE_SHARE;
+    let pictures = pictures(&exit.dialogs, is_declared, room, directory);
+    if let Some(reason) = failure(&exit, lease.limits.runtime_min) {
         let reason = blame_full_disk(reason, free_disk(directory));
-        let outputs = tails(&[(STDOUT, &stdout), (STDERR, &stderr)]);
+        let mut outputs = tails(&[(STDOUT, &stdout), (STDERR, &stderr)]);
+        outputs.extend(send_extra(link, lease, pictures, &mut orders).await);
         return Err(Failed { reason, outputs, usage });
     }
     let work = directory.join("work");
@@ -126,13 +125,17 @@ async fn attempt(
         }
         Ok(outputs)
     });
-    let outputs = match collected.await.expect("collecting outputs does not panic") {
+    let mut outputs = match collected.await.expect("collecting outputs does not panic") {
         Ok(outputs) => outputs,
         Err(reason) => {
             let outputs = tails(&[(STDOUT, &directory.join(STDOUT)), (STDERR, &directory.join(STDERR))]);
             return Err(Failed { reason, outputs, usage });
         }
     };
+    let total: u64 = outputs.iter().chain(&pictures).map(|output| output.size).sum();
+    if total <= lease.limits.output.0 {
+        outputs.extend(pictures);
+    }
     let sent = tokio::select! {
         sent = send(link, lease, outputs) => sent,
         order = ordered(&mut orders) => Err(evicted(order)),
@@ -201,12 +204,17 @@ fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Resul
             cpu: lease.limits.cpu_max,
             io_rate: lease.limits.io_rate,
         },
-        network: NetworkAccess::default(),
-        display: None,
+        network: lease.network.clone(),
+        display: lease.display.map(display),
         scratch: ByteSize(lease.resources.memory.0 / SCRATCH_SHARE),
         name: format!("subjob {}", lease.subjob),
     };
     sandbox::start(&shared.launcher, &spec).map_err(|error| setup(describe(&error)))
+}
+
+/// `wrap` puts the X server there.
+fn display(size: DisplaySize) -> Display {
+    Display { server: PathBuf::from(DISPLAY_SERVER), size: (size.width, size.height) }
 }
 
 /// Waits for the end, and brings it about when it is ordered.
@@ -225,166 +233,7 @@ async fn wait(running: Running, orders: &mut watch::Receiver<Order>) -> Exit {
 }
 
 /// Returns when there is an order other than to run.
-async fn ordered(orders: &mut watch::Receiver<Order>) -> Order {
+pub(crate) async fn ordered(orders: &mut watch::Receiver<Order>) -> Order {
     // Who would give orders is gone only when the client stops.
     orders.wait_for(|order| *order != Order::Run).await.map_or(Order::Stop, |order| *order)
-}
-
-fn evicted(order: Order) -> FailureReason {
-    let why = match order {
-        Order::Cancel => "the lease was cancelled",
-        Order::Run | Order::Stop => "the client was stopped",
-    };
-    FailureReason::Evicted { why: why.to_owned() }
-}
-
-/// Why an exit is a failure, if it is one (§4.2.3).
-fn failure(exit: &Exit, lease: &Lease) -> Option<FailureReason> {
-    let met = exit.hit.map(|hit| match hit {
-        LimitHit::Memory { limit, peak } => FailureReason::MemoryLimit { limit, peak },
-        LimitHit::Wall { limit } => FailureReason::RuntimeMax { limit },
-        LimitHit::Cpu { limit, used } => FailureReason::CpuLimit { limit, used },
-        LimitHit::Processes { limit } => FailureReason::ProcessLimit { limit },
-        LimitHit::Disk { limit, used } => FailureReason::DiskLimit { limit, used },
-        LimitHit::Stream { limit } => FailureReason::OutputLimit { limit, size: limit },
-        LimitHit::Terminated { cause: Cause::Cancelled } => evicted(Order::Cancel),
-        LimitHit::Terminated { cause: Cause::Shutdown } => evicted(Order::Stop),
-        LimitHit::Terminated { cause: Cause::Contention } => {
-            FailureReason::Evicted { why: "the desktop needed the machine".to_owned() }
-        }
-    });
-    match (&exit.ended, met) {
-        (Ended::Setup(why), _) => Some(FailureReason::ClientSetup { why: why.clone() }),
-        (Ended::NotStarted(why), _) => Some(FailureReason::NotStarted { why: why.clone() }),
-        (Ended::Code(0), Some(FailureReason::ProcessLimit { .. }) | None) => {
-            let (limit, ran) = (lease.limits.runtime_min, exit.usage.wall);
-            (ran < limit).then_some(FailureReason::RuntimeMin { limit, ran })
-        }
-        (_, Some(reason)) => Some(reason),
-        (Ended::Code(code), None) => Some(FailureReason::ExitCode { code: *code }),
-        (Ended::Signal(signal), None) => {
-            Some(FailureReason::Signal { signal: *signal, crash: exit.crash.clone().map(Box::new) })
-        }
-    }
-}
-
-/// A program that fails while the client's own disk is full fails for that, not for what is wrong with it.
-fn blame_full_disk(reason: FailureReason, free: ByteSize) -> FailureReason {
-    match reason {
-        FailureReason::ExitCode { .. } | FailureReason::Signal { .. } if free < DISK_FULL => {
-            FailureReason::ClientStorage { why: format!("the disk was full when {reason}") }
-        }
-        other => other,
-    }
-}
-
-/// The last bytes of each stream that there are, for a person to read. What can't be read is left out.
-fn tails(streams: &[(&str, &Path)]) -> Vec<ReportedFile> {
-    let tail = |path: &Path| -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(TAIL / 2)))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL / 2).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let read = streams.iter().filter_map(|(name, path)| Some((*name, tail(path).ok()?)));
-    read.map(|(name, bytes)| ReportedFile {
-        path: name.to_owned(),
-        hash: model::BlobHash(*blake3::hash(&bytes).as_bytes()),
-        size: bytes.len() as u64,
-        inline: Some(Bytes(bytes)),
-    })
-    .collect()
-}
-
-/// Gets the outputs on their way: small ones inside the report, large ones before it.
-async fn send(
-    link: &mut ClientLink,
-    lease: &Lease,
-    outputs: Vec<Output>,
-) -> Result<Vec<ReportedFile>, FailureReason> {
-    let mut room = MAX_INLINE as u64;
-    let mut reported = Vec::with_capacity(outputs.len());
-    for mut output in outputs {
-        let inline = if output.size <= INLINE.min(room) {
-            room -= output.size;
-            let mut bytes = Vec::new();
-            output.file.read_to_end(&mut bytes).map_err(|error| storage(Path::new(&output.path), &error))?;
-            Some(Bytes(bytes))
-        } else {
-            upload(link, lease, &mut output).await?;
-            None
-        };
-        reported.push(ReportedFile { path: output.path, hash: output.hash, size: output.size, inline });
-    }
-    Ok(reported)
-}
-
-/// Uploads one file, going on where it stopped while the server can't be reached.
-async fn upload(link: &mut ClientLink, lease: &Lease, output: &mut Output) -> Result<(), FailureReason> {
-    let mut offset = 0;
-    let mut again = false;
-    let mut backoff = crate::backoff::Backoff::default();
-    loop {
-        output.file.seek(SeekFrom::Start(offset)).map_err(|e| storage(Path::new(&output.path), &e))?;
-        let mut part = Vec::new();
-        let mut reader = (&mut output.file).take(MAX_PART as u64);
-        reader.read_to_end(&mut part).map_err(|e| storage(Path::new(&output.path), &e))?;
-        match link.put_blob(lease.fence, &output.hash, output.size, offset, part.into()).await {
-            Ok(reply) if reply.complete => return Ok(()),
-            // An answer that takes nothing on is no reason to ask again at once.
-            Ok(reply) if reply.uploaded <= offset => {
-                offset = reply.uploaded;
-                backoff.wait().await;
-            }
-            Ok(reply) => offset = reply.uploaded,
-            // Somebody else began it with other bytes, which are gone now: once from the start, all our own.
-            Err(error) if offset > 0 && !again && error.code() == Some(ProblemCode::HashMismatch) => {
-                (offset, again) = (0, true);
-            }
-            Err(error) if error.is_passing() => {
-                tracing::warn!(error = describe(&error), subjob = %lease.subjob, "upload interrupted");
-                backoff.wait().await;
-            }
-            Err(error) => return Err(FailureReason::ClientSetup { why: describe(&error) }),
-        }
-    }
-}
-
-fn application_failure(error: ApplicationError) -> FailureReason {
-    match error {
-        ApplicationError::Cache(error) => cache_failure(&error),
-        ApplicationError::Tampered { path } => FailureReason::Tampering { path },
-        ApplicationError::Disk { .. } => FailureReason::ClientStorage { why: error.to_string() },
-        ApplicationError::Signature { .. }
-        | ApplicationError::Manifest(_)
-        | ApplicationError::TooLarge { .. } => FailureReason::ClientSetup { why: error.to_string() },
-    }
-}
-
-fn cache_failure(error: &CacheError) -> FailureReason {
-    match error {
-        CacheError::Disk { .. } => FailureReason::ClientStorage { why: error.to_string() },
-        CacheError::Link(LinkError::WrongHash { hash }) => {
-            FailureReason::Tampering { path: hash.to_string() }
-        }
-        CacheError::Link(link) => FailureReason::ClientSetup { why: describe(link) },
-        CacheError::Size { .. } => FailureReason::ClientSetup { why: error.to_string() },
-    }
-}
-
-fn storage(path: &Path, error: &io::Error) -> FailureReason {
-    FailureReason::ClientStorage { why: format!("'{}': {error}", path.display()) }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

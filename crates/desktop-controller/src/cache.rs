@@ -18,10 +18,10 @@ use protocol::api::{MAX_PART, ProblemCode};
 use thiserror::Error;
 
 use crate::ControllerError;
-use crate::attempt::describe;
 use crate::backoff::Backoff;
 use crate::identity::make_directory;
 use crate::inventory::free_disk;
+use crate::verdict::describe;
 
 #[derive(Debug, Error)]
 pub(crate) enum CacheError {

@@ -8,7 +8,7 @@ use link::ClientLink;
 use link::client::ClientKeys;
 use link::http::Address;
 use link::trust::Trust;
-use model::{BlobHash, ByteSize};
+use model::{BlobHash, ByteSize, Permits};
 use protocol::token::{Token, TokenKind};
 use sandbox::Launcher;
 use tokio::sync::watch;
@@ -43,6 +43,8 @@ pub struct Config {
     pub disk_floor: ByteSize,
     /// Most bytes in the cache of applications and inputs.
     pub cache_limit: ByteSize,
+    /// What subjobs may have besides room.
+    pub permits: Permits,
 }
 
 /// A client that has joined and is ready to run.
@@ -82,6 +84,7 @@ impl Controller {
             applications: Applications::open(config.state.join("applications"), membership.grid_key)?,
             attempts,
             launcher: Launcher::new(tag),
+            permits: config.permits,
             keys,
         };
         Ok(Controller { config, membership, shared: Arc::new(shared), memory, _lock: state_lock })
@@ -127,7 +130,7 @@ async fn join(
     }
     let trust = config.ca_bundle.clone().map_or(Trust::GridCa(ca_key), Trust::Bundle);
     let mut link = ClientLink::new(Address::parse(&server)?, &trust, Arc::clone(keys))?;
-    let grid_key = link.register(&token, inventory(&config.state, config.cpus, memory)).await?;
+    let grid_key = link.register(&token, inventory(config, memory)).await?;
     let membership = Membership { server, ca_key, grid_key, ca_bundle: config.ca_bundle.clone() };
     save_membership(&config.state, &membership)?;
     Ok(membership)

@@ -5,17 +5,21 @@ use std::path::Path;
 
 use model::{ByteSize, Inventory};
 
+use crate::controller::Config;
+
 /// Describes the machine. What can't be read is left empty or zero: it is a hint, and a zero gets no work.
-pub(crate) fn inventory(state: &Path, cpus: u32, memory: ByteSize) -> Inventory {
+pub(crate) fn inventory(config: &Config, memory: ByteSize) -> Inventory {
     let system = rustix::system::uname();
     Inventory {
         host_name: system.nodename().to_string_lossy().into_owned(),
         cpu_model: cpu_model(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
-        cpus,
+        cpus: config.cpus,
         memory,
-        disk: rustix::fs::statvfs(state).map_or(ByteSize(0), |fs| ByteSize(fs.f_blocks * fs.f_frsize)),
+        disk: rustix::fs::statvfs(&config.state)
+            .map_or(ByteSize(0), |fs| ByteSize(fs.f_blocks * fs.f_frsize)),
         kernel: system.release().to_string_lossy().into_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        permits: config.permits,
     }
 }
 

@@ -3,18 +3,19 @@
 
 use std::collections::BTreeSet;
 
-use model::{ByteSize, FailureReason};
+use model::network::MAX_ENDPOINTS;
+use model::{ByteSize, FailureReason, Permits};
 use protocol::client_link::Lease;
 use protocol::spec::{MAX_OUTPUTS, check_path};
 
 /// Most inputs of one subjob: what a spec may name, and its columns of files.
 const MAX_INPUTS: usize = 4_096;
 
-/// Checks all of a lease that names a place or takes one.
+/// Checks all of a lease that names a place or takes one, or that needs what the desktop's owner may forbid.
 ///
 /// # Errors
 /// The reason to report: no honest server gives out such a lease, so it is no failure of the subjob.
-pub(crate) fn check(lease: &Lease) -> Result<(), FailureReason> {
+pub(crate) fn check(lease: &Lease, permits: Permits) -> Result<(), FailureReason> {
     let refused = |why: String| FailureReason::ClientSetup { why: format!("a bad lease: {why}") };
     if lease.inputs.len() > MAX_INPUTS || lease.outputs.len() > MAX_OUTPUTS {
         return Err(refused("too many inputs or outputs".to_owned()));
@@ -24,6 +25,13 @@ pub(crate) fn check(lease: &Lease) -> Result<(), FailureReason> {
     for path in inputs().chain(outputs).chain(lease.stdin.as_deref()) {
         check_path(path)
             .map_err(|problem| refused(format!("the path '{}' {problem}", path.escape_debug())))?;
+    }
+    if lease.network.allow.len() > MAX_ENDPOINTS {
+        return Err(refused("too many endpoints".to_owned()));
+    }
+    let needs = Permits { network: !lease.network.allow.is_empty(), display: lease.display.is_some() };
+    if !permits.cover(needs) {
+        return Err(refused("it needs what this client's owner does not permit".to_owned()));
     }
     if let Some(path) = collision(inputs()) {
         return Err(refused(format!("two inputs at '{path}'")));

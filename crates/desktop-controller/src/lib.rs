@@ -11,11 +11,13 @@ mod cache;
 mod clear;
 mod collect;
 mod controller;
+mod delivery;
 mod error;
 mod identity;
 mod inventory;
 mod lease;
 mod stamp;
+mod verdict;
 mod work;
 
 pub use controller::{Config, Controller};

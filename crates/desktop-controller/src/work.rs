@@ -15,17 +15,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use link::http::Address;
 use link::trust::Trust;
 use link::{ClientLink, LinkError};
-use model::{ByteSize, Capacity, FailureReason, Fence, Resources, Usage};
+use model::{ByteSize, Capacity, FailureReason, Fence, Permits, Resources, Usage};
 use protocol::api::ProblemCode;
 use protocol::client_link::{Lease, MAX_PER_POLL, PollReply, PollRequest, Report};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::ControllerError;
-use crate::attempt::{self, Order, describe};
+use crate::attempt::{self, Order};
 use crate::backoff::Backoff;
 use crate::controller::Controller;
 use crate::inventory::{available_memory, free_disk, inventory};
+use crate::verdict::describe;
 
 /// How long the server may hold a poll; also the rhythm of heartbeats.
 const POLL_WAIT: Duration = Duration::from_secs(25);
@@ -149,8 +150,7 @@ impl<'a> Work<'a> {
         }
         let held = self.orders.keys().chain(self.unsettled.keys()).copied().collect();
         let config = &self.controller.config;
-        let inventory =
-            (!self.inventory_sent).then(|| inventory(&config.state, config.cpus, self.controller.memory));
+        let inventory = (!self.inventory_sent).then(|| inventory(config, self.controller.memory));
         PollRequest {
             seq,
             answered: self.answered,
@@ -172,16 +172,18 @@ impl<'a> Work<'a> {
             cpus: config.cpus.saturating_sub(taken.cpus),
             memory: ByteSize(self.controller.memory.0.saturating_sub(taken.memory.0).min(available)),
             disk: ByteSize(free.saturating_sub(taken.disk.0)),
+            permits: config.permits,
         }
     }
 
     /// What runs may use together.
     fn taken(&self) -> Resources {
-        let none = Resources { cpus: 0, memory: ByteSize(0), disk: ByteSize(0) };
+        let none = Resources { cpus: 0, memory: ByteSize(0), disk: ByteSize(0), needs: Permits::default() };
         self.orders.values().fold(none, |sum, (_, resources)| Resources {
             cpus: sum.cpus.saturating_add(resources.cpus),
             memory: ByteSize(sum.memory.0.saturating_add(resources.memory.0)),
             disk: ByteSize(sum.disk.0.saturating_add(resources.disk.0)),
+            needs: sum.needs,
         })
     }
 

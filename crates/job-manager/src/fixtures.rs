@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::plan::{Column, Piece, Plan, Template, Values};
-use model::{BlobHash, Limits, Resources};
+use model::{BlobHash, Limits, NetworkAccess, Resources};
 
 /// A plan of one subjob that does nothing; tests override what they are about.
 pub(crate) fn plan() -> Plan {
@@ -21,6 +21,8 @@ pub(crate) fn plan() -> Plan {
         aggregate: Vec::new(),
         resources: Resources::default(),
         limits: Limits { runtime_max: Duration::from_secs(60), ..Limits::default() },
+        network: NetworkAccess::default(),
+        display: None,
         attempts: 3,
     }
 }

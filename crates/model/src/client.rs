@@ -19,6 +19,26 @@ pub struct Inventory {
     pub kernel: String,
     /// Version of the client program.
     pub version: String,
+    /// What its owner permits subjobs; nothing if a client does not say.
+    #[serde(default)]
+    pub permits: Permits,
+}
+
+/// What a subjob may need of a client besides room, and what a client's owner permits subjobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Permits {
+    /// Connections from the client's machine to the endpoints that the job names.
+    pub network: bool,
+    /// A private display, with an X server of the application's own.
+    pub display: bool,
+}
+
+impl Permits {
+    /// Whether all that is needed is permitted.
+    pub fn cover(self, needs: Permits) -> bool {
+        (self.network || !needs.network) && (self.display || !needs.display)
+    }
 }
 
 /// What a client has free for subjobs.
@@ -27,15 +47,40 @@ pub struct Capacity {
     pub cpus: u32,
     pub memory: ByteSize,
     pub disk: ByteSize,
+    /// As in its inventory.
+    #[serde(default)]
+    pub permits: Permits,
 }
 
 impl Capacity {
     /// What is left after `resources` are taken, or nothing when they don't fit.
     pub fn take(self, resources: &Resources) -> Option<Capacity> {
+        self.permits.cover(resources.needs).then_some(())?;
         Some(Capacity {
             cpus: self.cpus.checked_sub(resources.cpus)?,
             memory: ByteSize(self.memory.0.checked_sub(resources.memory.0)?),
             disk: ByteSize(self.disk.0.checked_sub(resources.disk.0)?),
+            permits: self.permits,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subjob_goes_only_where_it_has_room_and_what_it_needs_is_permitted() {
+        let free = |permits| Capacity { cpus: 2, memory: ByteSize::gib(4), disk: ByteSize::gib(4), permits };
+        let (nothing, network) = (Permits::default(), Permits { network: true, display: false });
+        let check = |permits, cpus, needs, expect: Option<u32>| {
+            let left = free(permits).take(&Resources { cpus, needs, ..Resources::default() });
+            assert_eq!(left.map(|left| left.cpus), expect);
+        };
+        check(nothing, 1, nothing, Some(1));
+        check(nothing, 3, nothing, None);
+        check(nothing, 1, network, None);
+        check(network, 1, network, Some(1));
+        check(network, 1, Permits { network: true, display: true }, None);
     }
 }

@@ -54,7 +54,7 @@ pub enum FailureReason {
     /// It succeeded faster than `runtime_min`.
     RuntimeMin { limit: Duration, ran: Duration },
     /// It tried to start more processes and threads than the limit.
-    ProcessLimit { limit: u32 },
+    ProcessLimit { limit: u32, peak: u32 },
     /// Its working directory grew over the limit.
     DiskLimit { limit: ByteSize, used: ByteSize },
     /// Outputs, stdout and stderr together are larger than the limit.
@@ -71,6 +71,9 @@ pub enum FailureReason {
     Tampering { path: String },
     /// The client could not set up the sandbox or fetch a file.
     ClientSetup { why: String },
+    /// The VM Portal ended or fell silent while the program ran: somebody or something on the client's machine
+    /// killed or stopped it, for no program can reach it.
+    PortalLost { why: String },
     /// The lease ran out: the client was not heard of for too long.
     LeaseExpired,
     /// The client came back without the subjob: it was restarted or lost it.
@@ -98,7 +101,8 @@ impl FailureReason {
             | FailureReason::NotStarted { .. } => FailureClass::MalformedSubjob,
             FailureReason::ClientStorage { .. }
             | FailureReason::Tampering { .. }
-            | FailureReason::ClientSetup { .. } => FailureClass::ClientFault,
+            | FailureReason::ClientSetup { .. }
+            | FailureReason::PortalLost { .. } => FailureClass::ClientFault,
             FailureReason::LeaseExpired | FailureReason::LeaseLost | FailureReason::Evicted { .. } => {
                 FailureClass::DesktopContention
             }
@@ -136,7 +140,7 @@ impl fmt::Display for FailureReason {
             }
             FailureReason::CpuLimit { limit, used } => write!(
                 f,
-                "took {} of processor time, limits.cpu_max = {}",
+                "took {} of processor time, limits.cpu_max = {}: raise it, or make the subjobs smaller",
                 display_duration(*used),
                 display_duration(*limit)
             ),
@@ -149,9 +153,10 @@ impl fmt::Display for FailureReason {
                 display_duration(*ran),
                 display_duration(*limit)
             ),
-            FailureReason::ProcessLimit { limit } => {
-                write!(f, "reached the limit of {limit} processes and threads: raise limits.processes")
-            }
+            FailureReason::ProcessLimit { limit, peak } => write!(
+                f,
+                "reached the limit of {limit} processes and threads with a peak of {peak}: raise limits.processes"
+            ),
             FailureReason::DiskLimit { limit, used } => {
                 write!(f, "its files took {used}, the limit is {limit}: raise resources.disk")
             }
@@ -168,6 +173,7 @@ impl fmt::Display for FailureReason {
                 write!(f, "'{path}' is not what the manifest says: tampering")
             }
             FailureReason::ClientSetup { why } => write!(f, "the client could not set up the subjob: {why}"),
+            FailureReason::PortalLost { why } => write!(f, "the VM Portal was lost: {why}"),
             FailureReason::LeaseExpired => f.write_str("the client was not heard of for too long"),
             FailureReason::LeaseLost => f.write_str("the client was restarted and lost the subjob"),
             FailureReason::Evicted { why } => write!(f, "the client gave it up: {why}"),

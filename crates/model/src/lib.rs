@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod display;
 pub mod failure;
 pub mod ids;
 pub mod job;
@@ -15,7 +16,8 @@ pub mod subjob;
 pub mod trouble;
 pub mod units;
 
-pub use client::{Capacity, Inventory};
+pub use client::{Capacity, Inventory, Permits};
+pub use display::DisplaySize;
 pub use failure::{FailureClass, FailureReason};
 pub use ids::{BlobHash, ClientId, Fence, JobId, SubjobId, UserName};
 pub use job::{Counts, JobState};

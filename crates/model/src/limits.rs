@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::client::Permits;
 use crate::units::ByteSize;
 
 /// What a client must have free for a subjob to be placed on it (§2.1 step 5). Also the key of an equivalence
@@ -16,11 +17,14 @@ pub struct Resources {
     pub memory: ByteSize,
     /// Space for its working directory; also its limit.
     pub disk: ByteSize,
+    /// What the client's owner must permit.
+    #[serde(default)]
+    pub needs: Permits,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Resources { cpus: 1, memory: ByteSize::gib(1), disk: ByteSize::gib(2) }
+        Resources { cpus: 1, memory: ByteSize::gib(1), disk: ByteSize::gib(2), needs: Permits::default() }
     }
 }
 

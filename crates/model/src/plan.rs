@@ -5,8 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::display::DisplaySize;
 use crate::ids::BlobHash;
 use crate::limits::{Limits, Resources};
+use crate::network::NetworkAccess;
 
 /// Everything about a job but its progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,11 @@ pub struct Plan {
     pub aggregate: Vec<Aggregate>,
     pub resources: Resources,
     pub limits: Limits,
+    #[serde(default)]
+    pub network: NetworkAccess,
+    /// The private display that each subjob gets, if it gets one.
+    #[serde(default)]
+    pub display: Option<DisplaySize>,
     /// Attempts that may fail before the subjob is failed (§4.2.3: three).
     pub attempts: u32,
 }

@@ -201,7 +201,7 @@ impl NodeManager {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::ByteSize;
+    use model::{ByteSize, Permits};
 
     fn inventory() -> Inventory {
         Inventory {
@@ -212,6 +212,7 @@ mod tests {
             disk: ByteSize::gib(9),
             kernel: "6".into(),
             version: "0".into(),
+            permits: Permits::default(),
         }
     }
 

@@ -146,6 +146,9 @@ pub struct AttemptView {
     /// Absent when it succeeded.
     pub failure: Option<String>,
     pub class: Option<model::FailureClass>,
+    /// What it left; those of the last attempt are at `/v1/jobs/{job}/subjobs/{subjob}/files/{path}`.
+    #[serde(default)]
+    pub files: Vec<ResultFile>,
 }
 
 /// `GET /v1/jobs/{job}/result`: the files of the result; each at `/v1/jobs/{job}/result/{path}`.

@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use model::plan::Input;
 use model::{
-    BlobHash, Capacity, ClientId, FailureReason, Fence, Inventory, Limits, Resources, SubjobId, Usage,
+    BlobHash, Capacity, ClientId, DisplaySize, FailureReason, Fence, Inventory, Limits, NetworkAccess,
+    Resources, SubjobId, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,11 @@ pub struct Lease {
     pub outputs: Vec<DeclaredOutput>,
     pub resources: Resources,
     pub limits: Limits,
+    #[serde(default)]
+    pub network: NetworkAccess,
+    /// The private display that the subjob gets, if it gets one.
+    #[serde(default)]
+    pub display: Option<DisplaySize>,
     /// HPKE-sealed [`Secrets`] as JSON, absent when the job has none.
     pub secrets: Option<Sealed>,
 }
@@ -174,6 +180,15 @@ pub struct ReportedFile {
 /// Names of the two streams among a subjob's files. Declared outputs can't take them.
 pub const STDOUT: &str = "stdout";
 pub const STDERR: &str = "stderr";
+
+/// Most dialogs of one attempt whose pictures are reported.
+pub const MAX_PICTURES: usize = 8;
+
+/// Name of the picture of a dialog, counted from 1, among a subjob's files. A declared output of the same name goes
+/// first.
+pub fn dialog_picture(number: usize) -> String {
+    format!("dialog-{number}.png")
+}
 
 /// Most bytes that travel inside one report.
 pub const MAX_INLINE: usize = 64 << 10;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use model::plan::{Content, Input};
 use model::{
-    BlobHash, ByteSize, Capacity, ClientId, Counts, FailureReason, Fence, Inventory, JobId, JobState, Limits,
-    Resources, SubjobId, Timestamp, Usage,
+    BlobHash, ByteSize, Capacity, ClientId, Counts, Crash, Dialog, DisplaySize, FailureReason, Fence,
+    Inventory, JobId, JobState, Limits, NetworkAccess, Permits, Resources, SubjobId, Timestamp, Usage,
 };
 use protocol::api::{JobView, Problem, ProblemCode, Role, SubmitRequest, TokenGrants, TokenRequest};
 use protocol::client_link::{
@@ -46,6 +46,8 @@ fn hash(byte: u8) -> BlobHash {
     BlobHash([byte; 32])
 }
 
+const PERMITS: Permits = Permits { network: true, display: false };
+
 fn inventory() -> Inventory {
     Inventory {
         host_name: "lab-1".into(),
@@ -55,6 +57,7 @@ fn inventory() -> Inventory {
         disk: ByteSize::gib(500),
         kernel: "6.1.0".into(),
         version: "0.1.0".into(),
+        permits: PERMITS,
     }
 }
 
@@ -83,6 +86,11 @@ fn lease() -> Lease {
         outputs: vec![DeclaredOutput { path: "hits.tbl".into(), optional: false }],
         resources: Resources::default(),
         limits: Limits::default(),
+        network: NetworkAccess {
+            allow: vec!["db.example:5432".parse().expect("an endpoint")],
+            rate: Some(ByteSize(1_000_000)),
+        },
+        display: Some(DisplaySize::default()),
         secrets: Some(Sealed { encapsulated_key: Bytes(vec![4; 32]), ciphertext: Bytes(vec![5; 40]) }),
     }
 }
@@ -114,7 +122,7 @@ fn client_link() {
     let poll = PollRequest {
         seq: 12,
         answered: 11,
-        capacity: Capacity { cpus: 2, memory: ByteSize::gib(8), disk: ByteSize::gib(100) },
+        capacity: Capacity { cpus: 2, memory: ByteSize::gib(8), disk: ByteSize::gib(100), permits: PERMITS },
         held: vec![Fence(68)],
         reports: vec![report(None), report(Some(limit))],
         inventory: Some(inventory()),
@@ -134,13 +142,22 @@ fn client_link() {
 #[test]
 fn every_failure_reason() {
     let text = |text: &str| text.to_owned();
+    let crash = Crash {
+        program: text("/usr/bin/lmp"),
+        signal: 11,
+        address: Some(16),
+        backtrace: vec![text("main+0x1c in /usr/bin/lmp")],
+    };
     let reasons = [
         FailureReason::ExitCode { code: 1 },
         FailureReason::Signal { signal: 11, crash: None },
+        FailureReason::Signal { signal: 11, crash: Some(Box::new(crash)) },
+        FailureReason::Dialog { dialog: Dialog { title: text("Error"), text: Some(text("no file")) } },
+        FailureReason::CpuLimit { limit: Duration::from_secs(60), used: Duration::from_millis(60_100) },
         FailureReason::MemoryLimit { limit: ByteSize(1), peak: ByteSize(2) },
         FailureReason::RuntimeMax { limit: Duration::from_secs(60) },
         FailureReason::RuntimeMin { limit: Duration::from_secs(60), ran: Duration::from_millis(5) },
-        FailureReason::ProcessLimit { limit: 256 },
+        FailureReason::ProcessLimit { limit: 256, peak: 256 },
         FailureReason::DiskLimit { limit: ByteSize(1), used: ByteSize(2) },
         FailureReason::OutputLimit { limit: ByteSize(1), size: ByteSize(2) },
         FailureReason::OutputMissing { path: text("hits.tbl") },
@@ -149,6 +166,7 @@ fn every_failure_reason() {
         FailureReason::ClientStorage { why: text("disk full") },
         FailureReason::Tampering { path: text("query.hmm") },
         FailureReason::ClientSetup { why: text("no namespaces") },
+        FailureReason::PortalLost { why: text("it fell silent") },
         FailureReason::LeaseExpired,
         FailureReason::LeaseLost,
         FailureReason::Evicted { why: text("the client was stopped") },

@@ -14,6 +14,9 @@ pub struct Explanation {
     pub lack_cpus: usize,
     pub lack_memory: usize,
     pub lack_disk: usize,
+    /// Clients whose owners don't permit what the job needs.
+    pub refuse_network: usize,
+    pub refuse_display: usize,
     /// The most that any one client offers.
     pub nearest: Option<Capacity>,
 }
@@ -33,8 +36,15 @@ impl Scheduler {
             lack_cpus: count(&|c| c.cpus < class.cpus),
             lack_memory: count(&|c| c.memory < class.memory),
             lack_disk: count(&|c| c.disk < class.disk),
+            refuse_network: count(&|c| class.needs.network && !c.permits.network),
+            refuse_display: count(&|c| class.needs.display && !c.permits.display),
             nearest: in_touch.iter().copied().max_by_key(|c| {
-                let fits = [c.cpus >= class.cpus, c.memory >= class.memory, c.disk >= class.disk];
+                let fits = [
+                    c.cpus >= class.cpus,
+                    c.memory >= class.memory,
+                    c.disk >= class.disk,
+                    c.permits.cover(class.needs),
+                ];
                 (fits.iter().filter(|fit| **fit).count(), c.memory, c.cpus)
             }),
         })
@@ -60,6 +70,16 @@ impl Explanation {
             ),
             (self.lack_disk, format!("{} of disk", class.disk), "resources.disk", nearest.disk.to_string()),
         ];
+        let refusals = [
+            (self.refuse_network, "connections to the network", "--network allow"),
+            (self.refuse_display, "a display", "--display allow"),
+        ];
+        if let Some((_, what, option)) = refusals.iter().find(|(count, ..)| count == clients) {
+            return format!(
+                "{waiting} subjobs wait: none of {clients} clients permits {what}; \
+                 start one with `dcgrid client {option}`"
+            );
+        }
         let none_fits = lacks.iter().find(|(count, ..)| count == clients);
         match none_fits {
             Some((_, need, key, has)) => format!(

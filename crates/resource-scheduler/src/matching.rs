@@ -15,7 +15,8 @@ impl Scheduler {
         let unknown = leases.filter(|lease| lease.seq > offer.answered);
         let classes = unknown.filter_map(|lease| self.jobs.get(&lease.subjob.job)).map(Queue::class);
         classes.fold(offer.capacity, |free, class| {
-            free.take(&class).unwrap_or(Capacity { cpus: 0, memory: ByteSize(0), disk: ByteSize(0) })
+            let nothing = Capacity { cpus: 0, memory: ByteSize(0), disk: ByteSize(0), permits: free.permits };
+            free.take(&class).unwrap_or(nothing)
         })
     }
 
@@ -27,6 +28,8 @@ impl Scheduler {
             cpus: before.cpus.max(offer.capacity.cpus),
             memory: before.memory.max(offer.capacity.memory),
             disk: before.disk.max(offer.capacity.disk),
+            // Not summed up over time: an owner may take a permit back.
+            permits: offer.capacity.permits,
         });
     }
 

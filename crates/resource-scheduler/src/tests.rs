@@ -1,11 +1,13 @@
 //! The scheduler against its own invariants: conservation, fencing, and who is given what.
 
-use model::ByteSize;
+use model::{ByteSize, Permits};
 
 use super::*;
 
-const CLASS: Resources = Resources { cpus: 1, memory: ByteSize(100), disk: ByteSize(100) };
-const ROOM: Capacity = Capacity { cpus: 8, memory: ByteSize(10_000), disk: ByteSize(10_000) };
+const NOTHING: Permits = Permits { network: false, display: false };
+const CLASS: Resources = Resources { cpus: 1, memory: ByteSize(100), disk: ByteSize(100), needs: NOTHING };
+const ROOM: Capacity =
+    Capacity { cpus: 8, memory: ByteSize(10_000), disk: ByteSize(10_000), permits: NOTHING };
 
 fn client(number: u8) -> ClientId {
     ClientId([number; 16])
@@ -44,7 +46,7 @@ fn exit() -> FailureReason {
 #[test]
 fn a_client_gets_what_fits_and_no_more() {
     let mut scheduler = scheduler(vec![job(1, "a", 100)]);
-    let capacity = Capacity { cpus: 8, memory: ByteSize(350), disk: ByteSize(10_000) };
+    let capacity = Capacity { cpus: 8, memory: ByteSize(350), disk: ByteSize(10_000), permits: NOTHING };
     assert_eq!(scheduler.assign(Timestamp(0), &offer(client(1), 1, capacity, 10)).len(), 3);
     assert_eq!(scheduler.assign(Timestamp(0), &offer(client(1), 2, ROOM, 2)).len(), 2);
     assert_eq!((scheduler.running_count(JobId(1)), scheduler.cursor(JobId(1))), (5, Some(5)));
@@ -198,16 +200,35 @@ fn a_removed_job_leaves_nothing() {
 }
 
 #[test]
+fn a_job_that_needs_a_permit_waits_for_a_client_that_gives_it() {
+    let mut online = job(1, "a", 1);
+    online.class.needs.network = true;
+    let mut scheduler = scheduler(vec![online, job(2, "b", 1)]);
+    let mut granted = |seq, permits| {
+        let offer = offer(client(1), seq, Capacity { permits, ..ROOM }, 9);
+        scheduler.assign(Timestamp(0), &offer).iter().map(|lease| lease.subjob.job.0).collect::<Vec<_>>()
+    };
+    assert_eq!(granted(1, NOTHING), [2]);
+    assert_eq!(granted(2, Permits { network: true, display: false }), [1]);
+}
+
+#[test]
 fn a_waiting_job_says_what_it_waits_for() {
     let mut huge = job(1, "a", 5);
     huge.class.memory = ByteSize::gib(8);
     let scheduler = scheduler(vec![huge]);
-    let offers = [Capacity { cpus: 2, memory: ByteSize::gib(4), disk: ByteSize::gib(99) }];
+    let offers = [Capacity { cpus: 2, memory: ByteSize::gib(4), disk: ByteSize::gib(99), permits: NOTHING }];
     assert_eq!(
         scheduler.explain(JobId(1), &offers).expect("waits").sentence(),
         "5 subjobs wait: none of 1 clients has 8 GiB of memory; the nearest has 4 GiB. \
          Lower resources.memory, or add a larger client"
     );
+    let mut online = job(1, "a", 5);
+    online.class.needs.network = true;
+    let sentence = self::scheduler(vec![online]).explain(JobId(1), &offers).expect("waits").sentence();
+    let expect =
+        "none of 1 clients permits connections to the network; start one with `dcgrid client --network";
+    assert!(sentence.contains(expect), "{sentence}");
     let sentence = scheduler.explain(JobId(1), &[]).expect("waits").sentence();
     assert!(sentence.contains("no client is connected"), "{sentence}");
 }

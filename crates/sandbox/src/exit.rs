@@ -45,8 +45,10 @@ pub enum Ended {
     Signal(i32),
     /// The sandbox stood, but the program could not be executed in it.
     NotStarted(String),
-    /// The sandbox could not be built or was lost; the program did not run or its end is not known.
+    /// The sandbox could not be built; the program did not run.
     Setup(String),
+    /// The VM Portal ended or fell silent; the program's end is not known.
+    Lost(String),
 }
 
 /// A limit with its value and, where there is one, the measured peak.
@@ -64,8 +66,10 @@ pub enum LimitHit {
         limit: Duration,
         used: Duration,
     },
+    /// Processes and threads, the most that were alive at one time.
     Processes {
         limit: u32,
+        peak: u32,
     },
     Disk {
         limit: ByteSize,
@@ -74,6 +78,7 @@ pub enum LimitHit {
     /// Standard output or standard error.
     Stream {
         limit: ByteSize,
+        size: ByteSize,
     },
     /// No limit: [`crate::Control::terminate`] was called.
     Terminated {

@@ -14,7 +14,7 @@ use link::http::Address;
 use link::keys::{OpeningKey, SigningKey};
 use link::trust::Trust;
 use link::{ClientLink, UserLink};
-use model::{BlobHash, ByteSize, Capacity, Inventory, Usage};
+use model::{BlobHash, ByteSize, Capacity, Inventory, Permits, Usage};
 use protocol::api::{JobView, Role, SubmitReply, SubmitRequest, TokenGrants};
 use protocol::client_link::{Bytes, PollRequest, Report, ReportedFile};
 use protocol::manifest::{Entry, FileKind, MANIFEST_VERSION, Manifest};
@@ -84,7 +84,12 @@ async fn client(link: &mut ClientLink, grid_key: &BlobHash, per_poll: u64) -> Re
         let request = PollRequest {
             seq,
             answered: seq - 1,
-            capacity: Capacity { cpus, memory: ByteSize::gib(4_000), disk: ByteSize::gib(4_000) },
+            capacity: Capacity {
+                cpus,
+                memory: ByteSize::gib(4_000),
+                disk: ByteSize::gib(4_000),
+                permits: Permits::default(),
+            },
             held: reports.iter().map(|report| report.fence).collect(),
             reports: std::mem::take(&mut reports),
             inventory: None,
@@ -146,5 +151,6 @@ fn inventory() -> Inventory {
         disk: ByteSize::gib(1),
         kernel: String::new(),
         version: String::new(),
+        permits: Permits::default(),
     }
 }

@@ -1,7 +1,7 @@
 //! What the server's tests share: a plain plan, a machine, an administrator, a job.
 
 use model::plan::{Piece, Plan, Repeat, Template};
-use model::{BlobHash, ByteSize, Inventory, Limits, Resources};
+use model::{BlobHash, ByteSize, Inventory, Limits, NetworkAccess, Permits, Resources};
 use protocol::api::Role;
 
 use crate::grid::{Caller, Submission};
@@ -23,6 +23,8 @@ pub(crate) fn plan(times: u64) -> Plan {
         aggregate: Vec::new(),
         resources: Resources::default(),
         limits: Limits::default(),
+        network: NetworkAccess::default(),
+        display: None,
         attempts: 3,
     }
 }
@@ -52,5 +54,6 @@ pub(crate) fn inventory() -> Inventory {
         disk: ByteSize::gib(9),
         kernel: "6".into(),
         version: "0".into(),
+        permits: Permits::default(),
     }
 }

@@ -2,9 +2,10 @@
 
 use anyhow::Context as _;
 use desktop_controller::{Config, Controller};
+use model::Permits;
 use tokio::sync::watch;
 
-use crate::args::{ClientArgs, LoginArgs};
+use crate::args::{ClientArgs, LoginArgs, Permit};
 use crate::commands::server::stop_signal;
 use crate::exit::Exit;
 use crate::output;
@@ -21,6 +22,7 @@ pub async fn run(args: ClientArgs, login: &LoginArgs) -> anyhow::Result<Exit> {
         memory: args.memory,
         disk_floor: args.disk_floor,
         cache_limit: args.cache,
+        permits: Permits { network: args.network == Permit::Allow, display: args.display == Permit::Allow },
     };
     let controller = Controller::open(config).await?;
     output::note("client ready");

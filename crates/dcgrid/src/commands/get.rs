@@ -1,27 +1,25 @@
-//! `dcgrid get`: a job's result into a directory. Files that are there already are not fetched again.
+//! `dcgrid get`: a job's result, or what one subjob left, into a directory. Files that are there already are not fetched again.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use link::UserLink;
-use model::{ByteSize, JobId};
+use model::{ByteSize, JobId, SubjobId};
 use protocol::api::{JobView, ResultFile, ResultList};
 use protocol::spec::check_path;
 
-use crate::args::{GetArgs, LoginArgs};
+use crate::args::{GetArgs, LoginArgs, Selector};
+use crate::commands::jobs::subjob_view;
 use crate::exit::{Exit, fault};
 use crate::output;
 use crate::settings::connect;
 
 pub async fn run(args: GetArgs, login: &LoginArgs, json: bool) -> anyhow::Result<Exit> {
     let mut link = connect(login)?;
-    let view: JobView = link.get(&format!("/v1/jobs/{}", args.job)).await?;
-    if !view.state.is_final() {
-        let message = format!("job {} is {}: there is no result yet", args.job, view.state);
-        return Err(fault(Exit::Failed, message, format!("`dcgrid show {}` tells how far it is", args.job)));
-    }
-    let dest = args.dest.unwrap_or_else(|| default_directory(&view));
-    let files = fetch(&mut link, args.job, &dest).await?;
+    let (files, dest) = match args.which {
+        Selector::Job(job) => get_result(&mut link, job, args.dest).await?,
+        Selector::Subjob(subjob) => get_subjob(&mut link, subjob, args.dest).await?,
+    };
     if json {
         output::json(&files);
     } else {
@@ -29,6 +27,34 @@ pub async fn run(args: GetArgs, login: &LoginArgs, json: bool) -> anyhow::Result
         output::line(&format!("{} files, {} in {}", files.len(), ByteSize(size), dest.display()));
     }
     Ok(Exit::Success)
+}
+
+async fn get_result(
+    link: &mut UserLink,
+    job: JobId,
+    dest: Option<PathBuf>,
+) -> anyhow::Result<(Vec<ResultFile>, PathBuf)> {
+    let view: JobView = link.get(&format!("/v1/jobs/{job}")).await?;
+    if !view.state.is_final() {
+        let message = format!("job {job} is {}: there is no result yet", view.state);
+        return Err(fault(Exit::Failed, message, format!("`dcgrid show {job}` tells how far it is")));
+    }
+    let dest = dest.unwrap_or_else(|| default_directory(&view));
+    Ok((fetch(link, job, &dest).await?, dest))
+}
+
+/// What the last attempt of a subjob left: its outputs, its streams, and pictures of its dialogs.
+async fn get_subjob(
+    link: &mut UserLink,
+    id: SubjobId,
+    dest: Option<PathBuf>,
+) -> anyhow::Result<(Vec<ResultFile>, PathBuf)> {
+    let files = subjob_view(link, id).await?.attempts.pop().map_or_else(Vec::new, |last| last.files);
+    let dest = dest.unwrap_or_else(|| PathBuf::from(id.to_string()));
+    for file in &files {
+        fetch_file(link, &format!("/v1/jobs/{}/subjobs/{}/files", id.job, id.index), file, &dest).await?;
+    }
+    Ok((files, dest))
 }
 
 /// The job's name and number, as a directory here.
@@ -42,12 +68,13 @@ pub fn default_directory(view: &JobView) -> PathBuf {
 pub async fn fetch(link: &mut UserLink, job: JobId, dest: &Path) -> anyhow::Result<Vec<ResultFile>> {
     let list: ResultList = link.get(&format!("/v1/jobs/{job}/result")).await?;
     for file in &list.files {
-        fetch_file(link, job, file, dest).await?;
+        fetch_file(link, &format!("/v1/jobs/{job}/result"), file, dest).await?;
     }
     Ok(list.files)
 }
 
-async fn fetch_file(link: &mut UserLink, job: JobId, file: &ResultFile, dest: &Path) -> anyhow::Result<()> {
+/// Fetches one file, which is below `place` on the server.
+async fn fetch_file(link: &mut UserLink, place: &str, file: &ResultFile, dest: &Path) -> anyhow::Result<()> {
     // The server checked it; a result must not write outside of `dest` even if the server is not honest.
     check_path(&file.path).map_err(|why| {
         fault(Exit::Refused, format!("the result names a bad path '{}': {why}", file.path), "")
@@ -70,7 +97,7 @@ async fn fetch_file(link: &mut UserLink, job: JobId, file: &ResultFile, dest: &P
         .truncate(false)
         .open(&partial)
         .with_context(context)?;
-    let path = format!("/v1/jobs/{job}/result/{}", encode(&file.path));
+    let path = format!("{place}/{}", encode(&file.path));
     let fetched = link.download(&path, &file.hash, file.size, &mut into, &partial, |_| {}).await;
     fetched.with_context(|| format!("fetching '{}'", file.path))?;
     std::fs::rename(&partial, &target).with_context(context)

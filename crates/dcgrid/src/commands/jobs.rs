@@ -6,12 +6,16 @@ use std::time::Duration;
 use link::UserLink;
 use model::units::display_duration;
 use model::{ByteSize, JobId, SubjobId};
-use protocol::api::{JobDetails, JobView, MAX_PART, ProblemCode, SubjobPage, SubjobView};
+use protocol::api::{AttemptView, JobDetails, JobView, MAX_PART, ProblemCode, SubjobPage, SubjobView};
 
 use crate::args::{LoginArgs, LogsArgs, Selector};
+use crate::commands::wait::{last_lines, printable};
 use crate::exit::{Exit, fault};
 use crate::output::{self, Table};
 use crate::settings::connect;
+
+/// Lines of stderr that are shown of a subjob that failed.
+const SHOWN_LINES: usize = 10;
 
 pub async fn list(login: &LoginArgs, json: bool) -> anyhow::Result<Exit> {
     let jobs: Vec<JobView> = connect(login)?.get("/v1/jobs").await?;
@@ -107,13 +111,18 @@ async fn show_job(link: &mut UserLink, job: JobId, json: bool) -> anyhow::Result
     Ok(Exit::Success)
 }
 
-async fn show_subjob(link: &mut UserLink, id: SubjobId, json: bool) -> anyhow::Result<Exit> {
+/// A subjob of which an attempt has ended.
+pub async fn subjob_view(link: &mut UserLink, id: SubjobId) -> anyhow::Result<SubjobView> {
     let after = id.index.checked_sub(1).map_or(String::new(), |before| format!("?after={before}"));
     let page: SubjobPage = link.get(&format!("/v1/jobs/{}/subjobs{after}", id.job)).await?;
-    let Some(view) = page.subjobs.into_iter().find(|view| view.subjob == id.index) else {
+    page.subjobs.into_iter().find(|view| view.subjob == id.index).ok_or_else(|| {
         let fix = format!("`dcgrid show {}` tells what runs and what waits", id.job);
-        return Err(fault(Exit::Failed, format!("no attempt of subjob {id} has ended"), fix));
-    };
+        fault(Exit::Failed, format!("no attempt of subjob {id} has ended"), fix)
+    })
+}
+
+async fn show_subjob(link: &mut UserLink, id: SubjobId, json: bool) -> anyhow::Result<Exit> {
+    let view = subjob_view(link, id).await?;
     if json {
         output::json(&view);
         return Ok(Exit::Success);
@@ -124,18 +133,36 @@ async fn show_subjob(link: &mut UserLink, id: SubjobId, json: bool) -> anyhow::R
         output::line(&format!("  {name:<12} {value}"));
     }
     let mut table = Table::new(&["attempt", "client", "ended", "wall", "cpu", "peak memory", "outcome"]);
-    for attempt in attempts {
+    let last_failed = attempts.last().is_some_and(|attempt| attempt.failure.is_some());
+    let outcome = |attempt: &AttemptView| attempt.failure.clone().unwrap_or_else(|| "succeeded".to_owned());
+    for attempt in &attempts {
+        let first_line = outcome(attempt).lines().next().unwrap_or_default().to_owned();
         table.row([
             attempt.attempt.to_string(),
-            attempt.host_name,
+            attempt.host_name.clone(),
             attempt.ended.to_string(),
             display_duration(Duration::from_secs_f64(attempt.wall_s)),
             display_duration(Duration::from_secs_f64(attempt.cpu_s)),
             ByteSize(attempt.peak_memory_bytes).to_string(),
-            attempt.failure.unwrap_or_else(|| "succeeded".to_owned()),
+            first_line,
         ]);
     }
     table.print();
+    for attempt in attempts {
+        let outcome = outcome(&attempt);
+        let mut more = outcome.lines().skip(1).peekable();
+        if more.peek().is_some() {
+            output::line(&format!("attempt {}", attempt.attempt));
+            more.for_each(|line| output::line(&format!("  {}", printable(line))));
+        }
+    }
+    if last_failed {
+        let lines = last_lines(link, id.job, id.index, SHOWN_LINES).await;
+        if !lines.is_empty() {
+            output::line("last lines of stderr");
+            lines.iter().for_each(|line| output::line(&format!("  | {line}")));
+        }
+    }
     Ok(Exit::Success)
 }
 

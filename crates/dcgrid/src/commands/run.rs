@@ -60,6 +60,15 @@ fn command_spec(args: &RunArgs) -> anyhow::Result<SpecText> {
         "inputs": inputs,
         "outputs": args.outputs.iter().map(literal).collect::<Vec<_>>(),
     });
+    if !args.allow.is_empty() {
+        spec["network"] = serde_json::json!({ "allow": args.allow });
+    }
+    if args.gui {
+        spec["app"]["gui"] = true.into();
+    }
+    if args.jit {
+        spec["app"]["jit"] = true.into();
+    }
     if !args.outputs.is_empty() {
         let keep: Vec<serde_json::Value> = args
             .outputs

@@ -122,7 +122,11 @@ pub fn prepare(text: SpecText) -> anyhow::Result<ReadyJob> {
         shell_text,
         base_dir: text.base.clone(),
         search_path: std::env::var_os("PATH").unwrap_or_default(),
-        jit: wrap::Jit::Auto,
+        jit: match spec.app.jit {
+            None => wrap::Jit::Auto,
+            Some(true) => wrap::Jit::On,
+            Some(false) => wrap::Jit::Off,
+        },
     })?;
     for warning in &wrapped.report.warnings {
         tracing::warn!("{warning}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use desktop_controller::{Config as ClientConfig, Controller, membership};
-use model::ByteSize;
+use model::{ByteSize, Permits};
 use protocol::api::{Role, TokenGrants};
 use serde::Serialize;
 use server::{Config as ServerConfig, Server};
@@ -104,6 +104,8 @@ async fn open_client(server: &Server, url: &str, state: &Path, cpus: u32) -> any
         memory: None,
         disk_floor: DISK_FLOOR,
         cache_limit: CACHE_LIMIT,
+        // Whoever submits here sits at this machine.
+        permits: Permits { network: true, display: true },
     };
     Ok(Controller::open(config).await?)
 }

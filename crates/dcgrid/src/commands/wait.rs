@@ -20,6 +20,9 @@ const PACE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mil
 /// How long an unreachable server is tried again before waiting ends.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Lines of stderr that are shown for one of the subjobs that failed alike.
+const SHOWN_LINES: usize = 3;
+
 /// A job that has ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -123,12 +126,15 @@ impl Ended {
         }
         let details: JobDetails = link.get(&format!("/v1/jobs/{job}/details")).await?;
         for group in details.failures.iter().take(5) {
-            output::note(&format!("  {} attempts: {} ({})", group.attempts, group.reason, group.class));
+            let mut lines = group.reason.lines();
+            let first = lines.next().unwrap_or_default();
+            output::note(&format!("  {} attempts: {first} ({})", group.attempts, group.class));
+            lines.for_each(|line| output::note(&format!("    {line}")));
             output::note(&format!(
                 "    for example on {}: `dcgrid logs {job}.{}`",
                 group.host_name, group.example
             ));
-            for line in last_lines(link, job, group.example).await {
+            for line in last_lines(link, job, group.example, SHOWN_LINES).await {
                 output::note(&format!("    | {line}"));
             }
         }
@@ -137,12 +143,12 @@ impl Ended {
 }
 
 /// The last lines that a subjob wrote to stderr, if there are any.
-async fn last_lines(link: &mut UserLink, job: JobId, index: u64) -> Vec<String> {
+pub async fn last_lines(link: &mut UserLink, job: JobId, index: u64, most: usize) -> Vec<String> {
     let path = format!("/v1/jobs/{job}/subjobs/{index}/files/stderr");
     let Ok(bytes) = link.get_range(&path, 0, 1 << 20).await else { return Vec::new() };
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(3)..].iter().map(|line| printable(line)).collect()
+    lines[lines.len().saturating_sub(most)..].iter().map(|line| printable(line)).collect()
 }
 
 /// A subjob's text must not steer the terminal it is shown on.

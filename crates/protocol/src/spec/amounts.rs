@@ -1,8 +1,8 @@
-//! How `resources` and `limits` are written in a spec: amounts as text with a unit.
+//! How `resources`, `limits` and `network` are written in a spec: amounts as text with a unit.
 
 use std::time::Duration;
 
-use model::{ByteSize, Limits, Resources};
+use model::{ByteSize, Limits, NetworkAccess, Resources};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
@@ -34,10 +34,29 @@ pub(super) struct LimitsKeys {
     processes: u32,
     /// Bytes of all outputs together, such as `100MiB`.
     output: String,
+    /// Processor time of all its processes together, such as `8h`; no bound if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_max: Option<String>,
+    /// Bytes per second that it may read from files, and as many that it may write, such as `20MB`; over it the
+    /// subjob is slowed. No bound if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    io_rate: Option<String>,
+}
+
+/// The keys of `network`.
+#[derive(Default, Serialize, JsonSchema)]
+#[serde(rename = "Network")]
+#[schemars(deny_unknown_fields, default)]
+pub(super) struct NetworkKeys {
+    /// TCP endpoints that the subjobs may connect to, such as `10.2.0.5:5432` or `db.example:5432`.
+    allow: Vec<String>,
+    /// Bytes per second over all connections of a subjob, each way, such as `1MB`; no bound if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<String>,
 }
 
 impl From<Resources> for ResourcesKeys {
-    fn from(Resources { cpus, memory, disk }: Resources) -> Self {
+    fn from(Resources { cpus, memory, disk, needs: _ }: Resources) -> Self {
         ResourcesKeys { cpus, memory: size_text(memory), disk: size_text(disk) }
     }
 }
@@ -49,9 +68,16 @@ impl Default for ResourcesKeys {
 }
 
 impl From<Limits> for LimitsKeys {
-    fn from(Limits { runtime_min, runtime_max, processes, output, .. }: Limits) -> Self {
-        let [runtime_min, runtime_max] = [runtime_min, runtime_max].map(duration_text);
-        LimitsKeys { runtime_min, runtime_max, processes, output: size_text(output) }
+    fn from(limits: Limits) -> Self {
+        let Limits { runtime_min, runtime_max, processes, output, cpu_max, io_rate } = limits;
+        LimitsKeys {
+            runtime_min: duration_text(runtime_min),
+            runtime_max: duration_text(runtime_max),
+            processes,
+            output: size_text(output),
+            cpu_max: cpu_max.map(duration_text),
+            io_rate: io_rate.map(size_text),
+        }
     }
 }
 
@@ -88,6 +114,14 @@ pub(super) fn serialize_resources<S: Serializer>(
 
 pub(super) fn serialize_limits<S: Serializer>(limits: &Limits, serializer: S) -> Result<S::Ok, S::Error> {
     LimitsKeys::from(*limits).serialize(serializer)
+}
+
+pub(super) fn serialize_network<S: Serializer>(
+    network: &NetworkAccess,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let allow = network.allow.iter().map(ToString::to_string).collect();
+    NetworkKeys { allow, rate: network.rate.map(size_text) }.serialize(serializer)
 }
 
 #[cfg(test)]

@@ -3,12 +3,11 @@
 //! Goes on after an error, so that all are reported together. What the values mean is `resolve`'s.
 
 use std::num::NonZeroU64;
-use std::time::Duration;
 
-use model::units::parse_duration;
-use model::{ByteSize, Limits, Resources};
+use model::DisplaySize;
 use serde::de::{Deserialize, Deserializer, Error as _};
 
+use super::bounds::{read_amount, read_limits, read_network, read_resources};
 use super::document::Document;
 use super::error::SpecErrors;
 use super::reader::{At, Reader};
@@ -60,6 +59,7 @@ pub(super) const SPEC_KEYS: &[&str] = &[
     "aggregate",
     "resources",
     "limits",
+    "network",
     "attempts",
     "secrets",
     "$schema",
@@ -91,6 +91,7 @@ fn read_spec(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Spec> {
             .unwrap_or_default(),
         resources: reader.optional(&keys, "resources", read_resources).unwrap_or_default(),
         limits: reader.optional(&keys, "limits", read_limits).unwrap_or_default(),
+        network: reader.optional(&keys, "network", read_network).unwrap_or_default(),
         attempts: reader
             .optional(&keys, "attempts", |r, at| r.whole(at, 1, 20))
             .map_or_else(default_attempts, |attempts| attempts as u32),
@@ -119,11 +120,24 @@ fn read_command(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Vec<String>> {
 }
 
 fn read_app(reader: &mut Reader<'_>, at: &At<'_>) -> Option<App> {
-    let keys = reader.table(at, &["program", "include"])?;
+    let keys = reader.table(at, &["program", "include", "jit", "gui"])?;
     Some(App {
         program: reader.optional(&keys, "program", Reader::text),
         include: reader.optional(&keys, "include", |r, at| r.list(at, Reader::text)).unwrap_or_default(),
+        jit: reader.optional(&keys, "jit", Reader::boolean),
+        gui: reader.optional(&keys, "gui", read_gui).flatten(),
     })
+}
+
+fn read_gui(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Option<DisplaySize>> {
+    match &at.node.value {
+        Value::Bool(wanted) => Some(wanted.then(DisplaySize::default)),
+        Value::Text(text) => match text.parse() {
+            Ok(size) => Some(Some(size)),
+            Err(error) => reader.error(at, error.to_string()),
+        },
+        _ => reader.mismatch(at, "true, false or a size such as \"1280x1024\""),
+    }
 }
 
 fn read_input(reader: &mut Reader<'_>, at: &At<'_>) -> Option<InputFile> {
@@ -159,11 +173,6 @@ fn read_split(reader: &mut Reader<'_>, at: &At<'_>) -> Option<SplitSpec> {
         return reader.error_with(at, message, help);
     }
     Some(SplitSpec { input: input?, format: format?, rule: rules.into_iter().next()? })
-}
-
-fn read_amount(reader: &mut Reader<'_>, at: &At<'_>) -> Option<NonZeroU64> {
-    let size = read_size(reader, at)?;
-    NonZeroU64::new(size.0).or_else(|| reader.error(at, "the size must not be zero"))
 }
 
 fn read_sweep(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Sweep> {
@@ -281,54 +290,6 @@ fn read_column(reader: &mut Reader<'_>, at: &At<'_>) -> Option<ColumnSpec> {
         (Some(value), None) => Some(ColumnSpec::Value { name: name?, value }),
         (None, Some(regex)) => Some(ColumnSpec::Regex { name: name?, regex }),
         _ => reader.error(at, "exactly one of 'value' and 'regex' must be given"),
-    }
-}
-
-fn read_resources(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Resources> {
-    let keys = reader.table(at, &["cpus", "memory", "disk"])?;
-    let default = Resources::default();
-    let size = |r: &mut Reader<'_>, at: &At<'_>| read_amount(r, at).map(|size| ByteSize(size.get()));
-    Some(Resources {
-        cpus: reader
-            .optional(&keys, "cpus", |r, at| r.whole(at, 1, 4096))
-            .map_or(default.cpus, |cpus| cpus as u32),
-        memory: reader.optional(&keys, "memory", size).unwrap_or(default.memory),
-        disk: reader.optional(&keys, "disk", size).unwrap_or(default.disk),
-    })
-}
-
-fn read_limits(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Limits> {
-    let keys = reader.table(at, &["runtime_min", "runtime_max", "processes", "output"])?;
-    let default = Limits::default();
-    let limits = Limits {
-        runtime_min: reader.optional(&keys, "runtime_min", read_duration).unwrap_or(default.runtime_min),
-        runtime_max: reader.optional(&keys, "runtime_max", read_duration).unwrap_or(default.runtime_max),
-        processes: reader
-            .optional(&keys, "processes", |r, at| r.whole(at, 1, 1 << 20))
-            .map_or(default.processes, |processes| processes as u32),
-        output: reader.optional(&keys, "output", read_size).unwrap_or(default.output),
-        ..default
-    };
-    if limits.runtime_max <= limits.runtime_min {
-        let blamed = keys.get("runtime_max").or_else(|| keys.get("runtime_min"))?;
-        return reader.error(&blamed, "runtime_max must be longer than runtime_min");
-    }
-    Some(limits)
-}
-
-fn read_size(reader: &mut Reader<'_>, at: &At<'_>) -> Option<ByteSize> {
-    let text = reader.scalar(at)?;
-    match text.parse() {
-        Ok(size) => Some(size),
-        Err(error) => reader.error(at, error.to_string()),
-    }
-}
-
-fn read_duration(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Duration> {
-    let text = reader.scalar(at)?;
-    match parse_duration(&text) {
-        Ok(duration) => Some(duration),
-        Err(error) => reader.error(at, error.to_string()),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod aggregate;
 mod amounts;
+mod bounds;
 mod decode;
 mod document;
 mod error;

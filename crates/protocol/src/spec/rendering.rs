@@ -303,6 +303,8 @@ mod tests {
             aggregate: Vec::new(),
             resources: model::Resources::default(),
             limits: model::Limits::default(),
+            network: model::NetworkAccess::default(),
+            display: None,
             attempts: 3,
         }
     }

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 
+use model::network::MAX_ENDPOINTS;
 use model::plan::{Axis, Content, Input, MAX_SUBJOBS, Plan, Repeat, Split};
-use model::{BlobHash, ByteSize};
+use model::{BlobHash, ByteSize, Permits, Resources};
 
 use super::aggregate::{aggregates, outputs};
 use super::error::{KeyPath, SpecError, SpecErrors};
@@ -92,6 +93,7 @@ fn outline(
     axes: Vec<Axis>,
     split: Option<Split>,
 ) -> Plan {
+    let needs = Permits { network: !spec.network.allow.is_empty(), display: spec.app.gui.is_some() };
     Plan {
         name: name(spec),
         application,
@@ -104,8 +106,10 @@ fn outline(
         repeat: spec.repeat.map(|repeat| Repeat { times: repeat.times, seed: repeat.seed }),
         outputs: Vec::new(),
         aggregate: Vec::new(),
-        resources: spec.resources,
+        resources: Resources { needs, ..spec.resources },
         limits: spec.limits,
+        network: spec.network.clone(),
+        display: spec.app.gui,
         attempts: spec.attempts,
     }
 }
@@ -128,6 +132,7 @@ fn check_sizes(spec: &Spec) -> Result<(), SpecErrors> {
         (KeyPath::of("outputs"), spec.outputs.len(), MAX_OUTPUTS),
         (KeyPath::of("aggregate"), spec.aggregate.len(), MAX_OUTPUTS),
         (KeyPath::of("sweep").key("values"), values, MAX_SWEEP_NAMES),
+        (KeyPath::of("network").key("allow"), spec.network.allow.len(), MAX_ENDPOINTS),
     ];
     let mut errors = SpecErrors(Vec::new());
     for (path, size, most) in sizes {

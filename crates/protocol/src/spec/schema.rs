@@ -67,6 +67,9 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 /// A text, or a number or boolean that is taken as its text.
 pub(super) struct Scalar;
 
+/// Whether there is a display, or its size.
+pub(super) struct Gui;
+
 /// A command as one text or as its words.
 pub(super) struct Command;
 
@@ -185,6 +188,10 @@ schema!(OutputSpec, "Output", |_generator| json_schema!({
 }));
 
 schema!(Scalar, "Scalar", |_generator| json_schema!({ "type": ["string", "number", "boolean"] }));
+
+schema!(Gui, "Gui", |_generator| json_schema!({
+    "anyOf": [{ "type": "boolean" }, { "type": "string", "pattern": "^[0-9]+x[0-9]+$" }],
+}));
 
 schema!(Command, "Command", |generator| {
     let word = generator.subschema_for::<Scalar>();

@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use model::{ByteSize, Limits, Resources};
+use model::{ByteSize, DisplaySize, Limits, NetworkAccess, Resources};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use super::amounts::{LimitsKeys, ResourcesKeys, serialize_limits, serialize_resources, size_text};
-use super::schema::{Command, OneOrMany, Scalar};
+use super::amounts::{
+    LimitsKeys, NetworkKeys, ResourcesKeys, serialize_limits, serialize_network, serialize_resources,
+    size_text,
+};
+use super::schema::{Command, Gui, OneOrMany, Scalar};
 use crate::split::{SplitFormat, SplitRule};
 
 /// A job: one program, its data, how it is cut into subjobs and how their outputs become one result.
@@ -66,6 +69,10 @@ pub struct Spec {
     #[serde(serialize_with = "serialize_limits")]
     #[schemars(default, with = "LimitsKeys")]
     pub limits: Limits,
+    /// What of the network the subjobs reach: nothing if absent.
+    #[serde(serialize_with = "serialize_network", skip_serializing_if = "is_offline")]
+    #[schemars(default, with = "NetworkKeys")]
+    pub network: NetworkAccess,
     /// Attempts that may fail before a subjob is failed.
     #[schemars(default = "default_attempts", range(min = 1, max = 20))]
     pub attempts: u32,
@@ -73,6 +80,10 @@ pub struct Spec {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(default)]
     pub secrets: BTreeMap<String, SecretSource>,
+}
+
+fn is_offline(network: &NetworkAccess) -> bool {
+    *network == NetworkAccess::default()
 }
 
 /// Three quick finishes or failures in a row make a subjob malformed (§4.2.3).
@@ -91,6 +102,13 @@ pub struct App {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     pub include: Vec<String>,
+    /// Whether its programs may make code at run time; found by looking at them if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jit: Option<bool>,
+    /// A private, invisible display: `true`, or its size such as `1280x1024`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Gui")]
+    pub gui: Option<DisplaySize>,
 }
 
 impl App {

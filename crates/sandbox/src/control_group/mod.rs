@@ -145,6 +145,12 @@ impl ControlGroup {
         fs::read_to_string(file).ok()?.trim().parse().ok().map(ByteSize)
     }
 
+    /// The most processes and threads that were alive at one time, when the kernel counts them.
+    pub(crate) fn peak_processes(&self) -> Option<u32> {
+        let path = self.processes.as_ref()?.path().join("pids.peak");
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    }
+
     /// How often a process or thread was refused for the limit.
     pub(crate) fn refused_processes(&self) -> u64 {
         self.processes.as_ref().map_or(0, |seat| keyed_number(&seat.path().join("pids.events"), "max"))

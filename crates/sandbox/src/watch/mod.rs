@@ -46,6 +46,8 @@ pub(crate) struct Watch {
     cut: Option<Instant>,
     peak: u64,
     scratch: u64,
+    /// Most processes and threads that were counted at one look.
+    tasks: u32,
     /// Whether the number of processes was seen at its limit.
     crowded: bool,
     end: Option<End>,
@@ -84,6 +86,7 @@ impl Watch {
             cut: None,
             peak: 0,
             scratch: 0,
+            tasks: 0,
             crowded: false,
             end: None,
         }
@@ -190,7 +193,8 @@ impl Watch {
         self.look_at_disk();
         let failed = !matches!(self.end, Some(End { ended: Ended::Code(0), .. }));
         if failed && (self.crowded || self.shared.group().refused_processes() > 0) {
-            self.met(LimitHit::Processes { limit: self.limits.processes });
+            let peak = self.shared.group().peak_processes().unwrap_or(self.tasks);
+            self.met(LimitHit::Processes { limit: self.limits.processes, peak });
         }
         // A program that was done already is done, whoever wanted to end it.
         let by_itself = matches!(self.end, Some(End { ended: Ended::Code(_), .. }));
@@ -208,10 +212,10 @@ impl Watch {
     }
 
     fn look_at_streams(&mut self) {
-        let too_large =
-            |path: &PathBuf| path.metadata().is_ok_and(|found| found.len() > self.limits.stream.0);
-        if self.streams.iter().any(too_large) {
-            self.met(LimitHit::Stream { limit: self.limits.stream });
+        let limit = self.limits.stream;
+        let sizes = self.streams.iter().filter_map(|path| path.metadata().ok()).map(|found| found.len());
+        if let Some(size) = sizes.max().map(ByteSize).filter(|size| *size > limit) {
+            self.met(LimitHit::Stream { limit, size });
         }
     }
 
@@ -231,6 +235,7 @@ impl Watch {
             return;
         }
         let tree = processes::below_portal(self.init.id());
+        self.tasks = self.tasks.max(tree.tasks);
         if watch_processes && tree.tasks >= self.limits.processes {
             self.crowded = true;
         }
@@ -254,8 +259,8 @@ impl Watch {
             Some(end) => (end.ended.clone(), end.cpu, end.peak),
             None if self.hit.is_some() => (Ended::Signal(libc::SIGKILL), Duration::ZERO, 0),
             None => {
-                let why = "the VM Portal ended without a report".to_owned();
-                (Ended::Setup(why), Duration::ZERO, 0)
+                let why = "it ended without a report".to_owned();
+                (Ended::Lost(why), Duration::ZERO, 0)
             }
         };
         let usage = Usage {

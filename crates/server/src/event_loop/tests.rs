@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::{BlobHash, Capacity, Usage};
+use model::{BlobHash, Capacity, Permits, Usage};
 use protocol::api::{Role, TokenGrants, TokenRequest};
 use protocol::token::{SECRET_LEN, Token};
 
@@ -65,7 +65,12 @@ impl Bench {
     }
 
     fn request(seq: u64, held: Vec<model::Fence>) -> PollRequest {
-        let capacity = Capacity { cpus: 2, memory: model::ByteSize::gib(8), disk: model::ByteSize::gib(8) };
+        let capacity = Capacity {
+            cpus: 2,
+            memory: model::ByteSize::gib(8),
+            disk: model::ByteSize::gib(8),
+            permits: Permits::default(),
+        };
         PollRequest {
             seq,
             answered: seq - 1,

@@ -280,6 +280,8 @@ impl Grid {
             outputs: outputs.map(|o| DeclaredOutput { path: o.path, optional: o.optional }).collect(),
             resources: open.plan.resources,
             limits: open.plan.limits,
+            network: open.plan.network.clone(),
+            display: open.plan.display,
             secrets,
         })
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use job_manager::decompose;
 use model::{ByteSize, ClientId, Fence, SubjobId};
 use protocol::api::{MAX_PART, Problem, ProblemCode};
-use protocol::client_link::{STDERR, STDOUT};
+use protocol::client_link::{MAX_PICTURES, STDERR, STDOUT, dialog_picture};
 
 use super::Grid;
 use crate::problem::problem;
@@ -21,7 +21,7 @@ const MAX_COUNTED: usize = 10_000;
 pub struct Delivery {
     /// Bytes of all its files together.
     pub limit: u64,
-    /// Declared outputs and the two streams.
+    /// Declared outputs, the two streams, and pictures of dialogs.
     pub paths: BTreeSet<String>,
 }
 
@@ -31,7 +31,8 @@ impl Grid {
         let found = self.scheduler.deliverable(fence, id).and_then(|SubjobId { job, index }| {
             let plan = self.plan(job)?;
             let outputs = decompose::subjob(&plan, index)?.outputs.into_iter().map(|output| output.path);
-            let paths = outputs.chain([STDOUT.to_owned(), STDERR.to_owned()]).collect();
+            let streams = [STDOUT.to_owned(), STDERR.to_owned()];
+            let paths = outputs.chain(streams).chain((1..=MAX_PICTURES).map(dialog_picture)).collect();
             Some(Delivery { limit: plan.limits.output.0, paths })
         });
         found.ok_or_else(|| {

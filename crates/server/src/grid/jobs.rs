@@ -258,6 +258,7 @@ impl Grid {
             cpus: client.inventory.cpus,
             memory: client.inventory.memory,
             disk: client.inventory.disk,
+            permits: client.inventory.permits,
         };
         online.map(|(_, client)| capacity(client)).collect()
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    BlobHash, ByteSize, Capacity, ClientId, FailureReason, Fence, JobId, JobState, SubjobId, Timestamp, Usage,
+    BlobHash, ByteSize, Capacity, ClientId, FailureReason, Fence, JobId, JobState, Permits, SubjobId,
+    Timestamp, Usage,
 };
 use protocol::api::{TokenGrants, TokenRequest};
 use protocol::client_link::PollRequest;
@@ -236,7 +237,12 @@ impl Simulation {
         let request = PollRequest {
             seq: client.seq,
             answered: client.answered,
-            capacity: Capacity { cpus: 3, memory: ByteSize::gib(9), disk: ByteSize::gib(9) },
+            capacity: Capacity {
+                cpus: 3,
+                memory: ByteSize::gib(9),
+                disk: ByteSize::gib(9),
+                permits: Permits::default(),
+            },
             held: client.held.keys().chain(client.outbox.keys()).copied().collect(),
             reports: Vec::new(),
             inventory: None,

@@ -127,6 +127,7 @@ fn plain_failure(reason: FailureReason) -> Result<FailureReason, Problem> {
         R::ClientStorage { why } => R::ClientStorage { why: text(why) },
         R::Tampering { path } => R::Tampering { path: text(path) },
         R::ClientSetup { why } => R::ClientSetup { why: text(why) },
+        R::PortalLost { why } => R::PortalLost { why: text(why) },
         R::Evicted { why } => R::Evicted { why: text(why) },
         R::Signal { signal, crash } => {
             R::Signal { signal, crash: crash.map(|crash| Box::new(plain_crash(*crash))) }
@@ -166,6 +167,7 @@ pub(super) fn plain_inventory(inventory: &Inventory) -> Inventory {
         cpus: inventory.cpus,
         memory: inventory.memory,
         disk: inventory.disk,
+        permits: inventory.permits,
     }
 }
 

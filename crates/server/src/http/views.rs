@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use job_manager::decompose::coordinates;
 use model::plan::Plan;
-use model::{ClientId, FailureReason};
-use protocol::api::{AttemptView, FailureGroup, SubjobPage, SubjobState, SubjobView};
+use model::{ClientId, FailureReason, OutputFile};
+use protocol::api::{AttemptView, FailureGroup, ResultFile, SubjobPage, SubjobState, SubjobView};
 
 use crate::store::EndedRow;
 
@@ -56,7 +56,12 @@ fn attempt_view(row: &EndedRow, hosts: &HostNames) -> AttemptView {
         peak_memory_bytes: row.usage.peak_memory.0,
         failure: row.failure.as_ref().map(ToString::to_string),
         class: row.failure.as_ref().map(FailureReason::class),
+        files: row.outputs.iter().map(result_file).collect(),
     }
+}
+
+fn result_file(file: &OutputFile) -> ResultFile {
+    ResultFile { path: file.path.clone(), hash: file.hash, size: file.size }
 }
 
 /// Failed attempts by what they say, the commonest first.
@@ -64,7 +69,7 @@ pub(super) fn group_failures(failed: &[EndedRow], hosts: &HostNames) -> Vec<Fail
     let mut groups: BTreeMap<String, FailureGroup> = BTreeMap::new();
     for row in failed {
         let Some(reason) = &row.failure else { continue };
-        let group = groups.entry(reason.to_string()).or_insert_with(|| FailureGroup {
+        let group = groups.entry(like(reason)).or_insert_with(|| FailureGroup {
             class: reason.class(),
             reason: reason.to_string(),
             attempts: 0,
@@ -76,6 +81,16 @@ pub(super) fn group_failures(failed: &[EndedRow], hosts: &HostNames) -> Vec<Fail
     let mut groups: Vec<FailureGroup> = groups.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.attempts));
     groups
+}
+
+/// What reasons that count as one have in common. Crashes of one program differ in their addresses.
+fn like(reason: &FailureReason) -> String {
+    match reason {
+        FailureReason::Signal { signal, crash: Some(crash) } => {
+            format!("{} in {}", FailureReason::Signal { signal: *signal, crash: None }, crash.program)
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

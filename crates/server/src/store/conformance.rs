@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use model::plan::{Output, Piece, Plan, Template};
 use model::{
-    BlobHash, ByteSize, ClientId, FailureReason, Fence, Inventory, JobId, JobState, OutputFile, SubjobId,
-    Timestamp, Usage,
+    BlobHash, ByteSize, ClientId, FailureReason, Fence, Inventory, JobId, JobState, OutputFile, Permits,
+    SubjobId, Timestamp, Usage,
 };
 use protocol::api::{ResultFile, TokenGrants};
 use resource_scheduler::Lease;
@@ -98,6 +98,7 @@ fn a_restarted_server_finds_what_was_committed() {
             disk: ByteSize(2),
             kernel: "6".into(),
             version: "0".into(),
+            permits: Permits { network: true, display: false },
         };
         let mut store = open();
         let batch = [

@@ -13,7 +13,7 @@ const FULL: &str = r##"
 spec = 1
 name = "all of it"
 command = ["run", "{in.hmm}", "{chunk}", "{sweep.b}", "{sweep.a}", "{sweep.lig}", "{sweep.temp}", "{seed}", "{{"]
-app = { program = "bin/run", include = ["helper"] }
+app = { program = "bin/run", include = ["helper"], jit = true, gui = "800x600" }
 env = { T = "{cpus}", N = 1_000, F = 0.10 }
 stdin = "{chunk}"
 inputs = { hmm = "query.hmm", db = { path = "db.fa", as = "in/part.fa" } }
@@ -61,6 +61,11 @@ runtime_min = "20s"
 runtime_max = "1.5h"
 processes = 9
 output = "1MB"
+cpu_max = "1h"
+io_rate = "20MB"
+[network]
+allow = ["10.2.0.5:5432", "[2001:db8::7]:443", "db.example:5432"]
+rate = "1MB"
 [secrets]
 KEY = { env = "MY_KEY" }
 LICENSE = { file = "license.txt" }

@@ -132,6 +132,7 @@ fn violates(root: &Json, schema: &Json, value: &Json, at: &str) -> Option<String
             | "title"
             | "description"
             | "default"
+            | "pattern"
             | "format" => false,
             other => panic!("keyword {other} of the schema is not checked"),
         };

@@ -1,0 +1,153 @@
+//! Why an attempt failed: what happened on the way, as a reason to report (§4.2.3).
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use link::LinkError;
+use model::{ByteSize, FailureReason};
+use sandbox::{Cause, Ended, Exit, LimitHit};
+
+use crate::application::ApplicationError;
+use crate::attempt::Order;
+use crate::cache::CacheError;
+
+/// A disk with less free than this counts as full.
+const DISK_FULL: ByteSize = ByteSize::mib(8);
+
+/// Why an exit is a failure, if it is one.
+pub(crate) fn failure(exit: &Exit, runtime_min: Duration) -> Option<FailureReason> {
+    let met = exit.hit.map(|hit| match hit {
+        LimitHit::Memory { limit, peak } => FailureReason::MemoryLimit { limit, peak },
+        LimitHit::Wall { limit } => FailureReason::RuntimeMax { limit },
+        LimitHit::Cpu { limit, used } => FailureReason::CpuLimit { limit, used },
+        LimitHit::Processes { limit, peak } => FailureReason::ProcessLimit { limit, peak },
+        LimitHit::Disk { limit, used } => FailureReason::DiskLimit { limit, used },
+        LimitHit::Stream { limit, size } => FailureReason::OutputLimit { limit, size },
+        LimitHit::Terminated { cause: Cause::Cancelled } => evicted(Order::Cancel),
+        LimitHit::Terminated { cause: Cause::Shutdown } => evicted(Order::Stop),
+        LimitHit::Terminated { cause: Cause::Contention } => {
+            FailureReason::Evicted { why: "the desktop needed the machine".to_owned() }
+        }
+    });
+    match (&exit.ended, met) {
+        (Ended::Setup(why), _) => Some(FailureReason::ClientSetup { why: why.clone() }),
+        (Ended::Lost(why), _) => Some(FailureReason::PortalLost { why: why.clone() }),
+        (Ended::NotStarted(why), _) => Some(FailureReason::NotStarted { why: why.clone() }),
+        (Ended::Code(0), Some(FailureReason::ProcessLimit { .. }) | None) => {
+            let (limit, ran) = (runtime_min, exit.usage.wall);
+            (ran < limit).then_some(FailureReason::RuntimeMin { limit, ran })
+        }
+        (_, Some(reason)) => Some(reason),
+        // It asked somebody, got no answer and gave up: the question says more than the status.
+        (Ended::Code(_), None) if let Some(last) = exit.dialogs.last() => {
+            Some(FailureReason::Dialog { dialog: last.dialog.clone() })
+        }
+        (Ended::Code(code), None) => Some(FailureReason::ExitCode { code: *code }),
+        (Ended::Signal(signal), None) => {
+            Some(FailureReason::Signal { signal: *signal, crash: exit.crash.clone().map(Box::new) })
+        }
+    }
+}
+
+/// A program that fails while the client's own disk is full fails for that, not for what is wrong with it.
+pub(crate) fn blame_full_disk(reason: FailureReason, free: ByteSize) -> FailureReason {
+    match reason {
+        FailureReason::ExitCode { .. } | FailureReason::Signal { .. } if free < DISK_FULL => {
+            FailureReason::ClientStorage { why: format!("the disk was full when {reason}") }
+        }
+        other => other,
+    }
+}
+
+pub(crate) fn evicted(order: Order) -> FailureReason {
+    let why = match order {
+        Order::Cancel => "the lease was cancelled",
+        Order::Run | Order::Stop => "the client was stopped",
+    };
+    FailureReason::Evicted { why: why.to_owned() }
+}
+
+pub(crate) fn application_failure(error: ApplicationError) -> FailureReason {
+    match error {
+        ApplicationError::Cache(error) => cache_failure(&error),
+        ApplicationError::Tampered { path } => FailureReason::Tampering { path },
+        ApplicationError::Disk { .. } => FailureReason::ClientStorage { why: error.to_string() },
+        ApplicationError::Signature { .. }
+        | ApplicationError::Manifest(_)
+        | ApplicationError::TooLarge { .. } => FailureReason::ClientSetup { why: error.to_string() },
+    }
+}
+
+pub(crate) fn cache_failure(error: &CacheError) -> FailureReason {
+    match error {
+        CacheError::Disk { .. } => FailureReason::ClientStorage { why: error.to_string() },
+        CacheError::Link(LinkError::WrongHash { hash }) => {
+            FailureReason::Tampering { path: hash.to_string() }
+        }
+        CacheError::Link(link) => FailureReason::ClientSetup { why: describe(link) },
+        CacheError::Size { .. } => FailureReason::ClientSetup { why: error.to_string() },
+    }
+}
+
+pub(crate) fn storage(path: &Path, error: &io::Error) -> FailureReason {
+    FailureReason::ClientStorage { why: format!("'{}': {error}", path.display()) }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use model::FailureClass;
+    use sandbox::NetworkUse;
+
+    use super::*;
+
+    fn exit(ended: Ended, hit: Option<LimitHit>) -> Exit {
+        let usage = model::Usage::default();
+        Exit { ended, hit, usage, crash: None, dialogs: Vec::new(), network: NetworkUse::default() }
+    }
+
+    #[test]
+    fn each_end_has_the_reason_that_explains_it() {
+        let check = |ended: Ended, hit, expect: Option<FailureReason>| {
+            assert_eq!(failure(&exit(ended, hit), Duration::ZERO), expect);
+        };
+        let (limit, used) = (Duration::from_secs(60), Duration::from_secs(61));
+        let cpu = Some(LimitHit::Cpu { limit, used });
+        let crowded = Some(LimitHit::Processes { limit: 16, peak: 16 });
+        check(Ended::Code(0), None, None);
+        check(Ended::Code(3), None, Some(FailureReason::ExitCode { code: 3 }));
+        check(Ended::Signal(9), cpu, Some(FailureReason::CpuLimit { limit, used }));
+        // A program that was refused a thread and did well all the same did well.
+        check(Ended::Code(0), crowded, None);
+        check(Ended::Code(1), crowded, Some(FailureReason::ProcessLimit { limit: 16, peak: 16 }));
+        let why = || "it fell silent".to_owned();
+        check(Ended::Lost(why()), None, Some(FailureReason::PortalLost { why: why() }));
+        assert_eq!(FailureReason::PortalLost { why: why() }.class(), FailureClass::ClientFault);
+    }
+
+    #[test]
+    fn a_success_that_came_too_soon_is_none() {
+        let limit = Duration::from_secs(20);
+        let found = failure(&exit(Ended::Code(0), None), limit);
+        assert_eq!(found, Some(FailureReason::RuntimeMin { limit, ran: Duration::ZERO }));
+    }
+
+    #[test]
+    fn a_full_disk_is_not_the_program_s_fault() {
+        let failed = || FailureReason::ExitCode { code: 1 };
+        assert_eq!(blame_full_disk(failed(), DISK_FULL), failed());
+        let blamed = blame_full_disk(failed(), ByteSize(0));
+        assert_eq!(blamed.class(), FailureClass::ClientFault, "{blamed}");
+    }
+}
