@@ -33,6 +33,7 @@ mod watch;
 pub use control_group::remove_leftovers;
 pub use error::SandboxError;
 pub use exit::{Cause, ClosedDialog, Ended, Exit, LimitHit, NetworkUse};
+pub use filter::{FilterRule, filter_rules};
 pub use init::init_main;
 pub use probe::{Enforcer, Finding, probe};
 pub use running::{Control, ControlError, Running};

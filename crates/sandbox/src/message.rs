@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Ended;
 use crate::identity::Identity;
+use crate::spec::Code;
 
 /// Largest message: the kernel takes about as much of arguments and environment in one execve.
 pub(crate) const MAX_MESSAGE: usize = 4 << 20;
@@ -31,6 +32,7 @@ pub(crate) struct Setup {
     pub root: OsString,
     pub work: OsString,
     pub program: OsString,
+    pub code: Code,
     pub args: Vec<OsString>,
     /// `NAME=value`, in the order given.
     pub env: Vec<OsString>,
@@ -194,6 +196,7 @@ mod tests {
             root: "/var/lib/grid/root".into(),
             work: "/var/lib/grid/work".into(),
             program: "/usr/bin/hmmsearch".into(),
+            code: Code::Generated,
             args: vec!["--cpu".into(), "1".into()],
             env: vec!["LANG=C".into()],
             stdin: Some("/var/lib/grid/in".into()),

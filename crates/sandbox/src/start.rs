@@ -117,6 +117,7 @@ fn setup_message(spec: &Spec, identity: Identity, group: &ControlGroup) -> Setup
         root: spec.root.clone().into(),
         work: spec.work.clone().into(),
         program: spec.program.clone().into(),
+        code: spec.code,
         args: spec.args.clone(),
         env: environment(&spec.env),
         stdin: match &spec.stdin {

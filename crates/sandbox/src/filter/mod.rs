@@ -2,6 +2,7 @@
 //!
 //! `table` holds the rules, `rule` says what one is, `program` compiles them.
 
+mod linux;
 mod program;
 mod rule;
 mod table;
@@ -12,14 +13,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use self::program::{Arm, Decisions};
-use self::rule::{Rule, Within};
+use self::rule::{Call, Rule, Within};
+use self::table::{ABSENT, GROUPS};
 
 pub(crate) use self::program::Program;
+use crate::spec::Code;
 use crate::sys;
 
 /// What of the filter depends on the subjob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Profile {
+    pub code: Code,
     pub connects: Connects,
 }
 
@@ -43,7 +47,7 @@ pub(crate) enum Listener {
 
 /// Compiles the rules for one profile.
 pub(crate) fn compile(profile: Profile) -> Program {
-    program::compile(&decisions(table::RULES, profile))
+    program::compile(&decisions(GROUPS.iter().flat_map(|group| group.rules), profile))
 }
 
 /// Installs the filter for this thread and all it will become. Can't be undone. Returns the listener if one was
@@ -60,9 +64,59 @@ pub(crate) fn install(program: &Program, listener: Listener) -> io::Result<Optio
     }
 }
 
-fn decisions(rules: &[Rule], profile: Profile) -> Decisions {
+/// One rule of the system-call filter, for people. Of the rules that name a call the first that holds decides;
+/// calls that no rule names answer ENOSYS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterRule {
+    /// What the rule is about, such as `memory`. All rules of a call have the same.
+    pub group: &'static str,
+    /// Names of system calls, as in the manual.
+    pub calls: Vec<&'static str>,
+    /// When it holds; empty if always.
+    pub when: String,
+    /// What comes of the call: `allowed`, the name of an error, or another few words.
+    pub answer: String,
+    pub reason: &'static str,
+}
+
+/// The rules of the system-call filter in the order in which they are tried, and after them the calls that are
+/// left out on purpose.
+pub fn filter_rules() -> impl Iterator<Item = FilterRule> {
+    let names = |calls: &[Call]| calls.iter().map(|call| call.name()).collect();
+    let rules = GROUPS.iter().flat_map(|group| group.rules.iter().map(|rule| (group.name, rule)));
+    let rules = rules.map(move |(group, rule)| {
+        let tests = rule.when.iter().map(ToString::to_string);
+        let conditions: Vec<String> = tests.chain(sandboxes(rule.within).map(str::to_owned)).collect();
+        FilterRule {
+            group,
+            calls: names(rule.calls),
+            when: conditions.join(", "),
+            answer: rule.answer.to_string(),
+            reason: rule.reason,
+        }
+    });
+    let absent = ABSENT.iter().map(move |absent| FilterRule {
+        group: "left out",
+        calls: names(absent.calls),
+        when: String::new(),
+        answer: table::OTHERWISE.to_string(),
+        reason: absent.reason,
+    });
+    rules.chain(absent)
+}
+
+/// In which sandboxes a rule applies, if not in all.
+fn sandboxes(within: Within) -> Option<&'static str> {
+    match within {
+        Within::Every => None,
+        Within::FixedCode => Some("unless the application makes code at run time"),
+        Within::BrokeredNetwork => Some("if the job names addresses"),
+    }
+}
+
+fn decisions<'a>(rules: impl Iterator<Item = &'a Rule>, profile: Profile) -> Decisions {
     let mut decisions = Decisions { arms: Default::default(), otherwise: table::OTHERWISE };
-    for rule in rules.iter().filter(|rule| applies(rule.within, profile)) {
+    for rule in rules.filter(|rule| applies(rule.within, profile)) {
         for call in rule.calls {
             let arm = Arm { when: rule.when, answer: rule.answer };
             decisions.arms.entry(call.number).or_default().push(arm);
@@ -74,6 +128,7 @@ fn decisions(rules: &[Rule], profile: Profile) -> Decisions {
 fn applies(within: Within, profile: Profile) -> bool {
     match within {
         Within::Every => true,
+        Within::FixedCode => profile.code == Code::Fixed,
         Within::BrokeredNetwork => profile.connects == Connects::Brokered,
     }
 }

@@ -45,6 +45,7 @@ pub(super) mod code {
     pub const JUMP_IF_EQUAL: u16 = 0x15;
     pub const JUMP_IF_AT_LEAST: u16 = 0x35;
     pub const JUMP_IF_ANY_BIT: u16 = 0x45;
+    pub const AND: u16 = 0x54;
     pub const RETURN: u16 = 0x06;
 }
 
@@ -68,6 +69,7 @@ pub(super) const fn encode(answer: Answer) -> u32 {
     match answer {
         Answer::Allow => libc::SECCOMP_RET_ALLOW,
         Answer::Refuse(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+        Answer::Pretend => libc::SECCOMP_RET_ERRNO,
         Answer::Broker => libc::SECCOMP_RET_USER_NOTIF,
         Answer::Kill => libc::SECCOMP_RET_KILL_PROCESS,
     }
@@ -79,9 +81,9 @@ pub(super) fn compile(decisions: &Decisions) -> Program {
     let leaves = leaves(decisions);
     let search = assembler.search(&leaves, decisions.otherwise);
     let kill = assembler.answer(Answer::Kill);
-    let search = assembler.load(offset::NUMBER, search);
+    let search = assembler.step(code::LOAD, offset::NUMBER, search);
     let check = assembler.branch(code::JUMP_IF_EQUAL, X86_64, search, kill);
-    assembler.load(offset::ARCHITECTURE, check);
+    assembler.step(code::LOAD, offset::ARCHITECTURE, check);
     assembler.finish()
 }
 
@@ -135,8 +137,7 @@ impl Assembler {
         if self.distance(to) < usize::from(u8::MAX) {
             return to;
         }
-        let distance = self.distance(to);
-        self.push(code::JUMP, 0, 0, u32::try_from(distance).expect("programs have few instructions"))
+        self.jump(to)
     }
 
     fn branch(&mut self, code: u16, value: u32, yes: Place, no: Place) -> Place {
@@ -148,19 +149,18 @@ impl Assembler {
         self.push(code, jt, jf, value)
     }
 
-    /// Loads a word, then goes on at `then`.
-    fn load(&mut self, offset: u32, then: Place) -> Place {
-        let then = self.next(then);
-        debug_assert_eq!(self.distance(then), 0);
-        self.push(code::LOAD, 0, 0, offset)
+    /// Does something with the accumulator, then goes on at `then`.
+    fn step(&mut self, code: u16, k: u32, then: Place) -> Place {
+        // Such an instruction goes on with the one behind it.
+        if self.distance(then) > 0 {
+            self.jump(then);
+        }
+        self.push(code, 0, 0, k)
     }
 
-    /// `to`, directly behind the instruction that is written now.
-    fn next(&mut self, to: Place) -> Place {
-        match self.distance(to) {
-            0 => to,
-            distance => self.push(code::JUMP, 0, 0, u32::try_from(distance).expect("as above")),
-        }
+    fn jump(&mut self, to: Place) -> Place {
+        let distance = u32::try_from(self.distance(to)).expect("programs have few instructions");
+        self.push(code::JUMP, 0, 0, distance)
     }
 
     /// The end of a way; one that is near enough is used again.
@@ -194,12 +194,17 @@ impl Assembler {
     }
 
     fn test(&mut self, test: &Test, yes: Place, no: Place) -> Place {
-        let check = match test.is {
-            Is::OneOf(values) => self.member(values, yes, no),
-            Is::NoneOf(values) => self.member(values, no, yes),
-            Is::AnyBit(bits) => self.branch(code::JUMP_IF_ANY_BIT, bits, yes, no),
+        let mut numbers: Vec<u32> = test.values.iter().map(|value| value.number).collect();
+        numbers.sort_unstable();
+        let bits = test.bits();
+        let (mask, check) = match test.is {
+            Is::OneOf => (test.mask, self.member(&numbers, yes, no)),
+            Is::NoneOf => (test.mask, self.member(&numbers, no, yes)),
+            Is::AnyBit => (test.mask, self.branch(code::JUMP_IF_ANY_BIT, bits, yes, no)),
+            Is::AllBits => (test.mask & bits, self.branch(code::JUMP_IF_EQUAL, bits, yes, no)),
         };
-        self.load(offset::argument(test.argument), check)
+        let check = if mask == u32::MAX { check } else { self.step(code::AND, mask, check) };
+        self.step(code::LOAD, offset::argument(test.argument), check)
     }
 
     /// Looks the loaded word up among ascending values.

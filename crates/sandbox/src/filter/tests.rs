@@ -6,13 +6,18 @@ use std::sync::mpsc;
 use std::{fs, thread};
 
 use super::program::{Instruction, X86_64, code, encode};
-use super::rule::{Answer, Is, Test};
-use super::table::{OTHERWISE, RULES};
+use super::rule::{Answer, Errno, Is, Test, Value};
+use super::table::OTHERWISE;
 use super::*;
 use crate::sys::{Notifications, Place, Reply, Then};
 
-const PROFILES: [Profile; 2] =
-    [Profile { connects: Connects::Free }, Profile { connects: Connects::Brokered }];
+const PROFILES: [Profile; 4] = [
+    Profile { code: Code::Fixed, connects: Connects::Free },
+    Profile { code: Code::Generated, connects: Connects::Free },
+    Profile { code: Code::Fixed, connects: Connects::Brokered },
+    Profile { code: Code::Generated, connects: Connects::Brokered },
+];
+const BROKERED: Profile = PROFILES[2];
 
 /// The kernel takes no larger ones.
 const MOST_INSTRUCTIONS: usize = 4_096;
@@ -54,6 +59,10 @@ fn interpret(program: &[Instruction], data: &Data) -> u32 {
             code::JUMP => usize::try_from(k).unwrap(),
             code::JUMP_IF_EQUAL => branch(accumulator == k),
             code::JUMP_IF_AT_LEAST => branch(accumulator >= k),
+            code::AND => {
+                accumulator &= k;
+                0
+            }
             code::JUMP_IF_ANY_BIT => branch(accumulator & k != 0),
             code::RETURN => return k,
             _ => panic!("instruction {code:#x}"),
@@ -61,22 +70,34 @@ fn interpret(program: &[Instruction], data: &Data) -> u32 {
     }
 }
 
-/// What the rules say, read as slowly and plainly as they are meant.
-fn meaning(rules: &[Rule], profile: Profile, number: u32, arguments: [u64; 6]) -> Answer {
+fn rules() -> Vec<&'static Rule> {
+    GROUPS.iter().flat_map(|group| group.rules).collect()
+}
+
+fn names(rule: &Rule, number: u32) -> bool {
+    rule.calls.iter().any(|call| call.number == number)
+}
+
+/// What rules say, read as slowly and plainly as they are meant.
+fn meaning<'a>(
+    rules: impl IntoIterator<Item = &'a &'static Rule>,
+    profile: Profile,
+    number: u32,
+    arguments: [u64; 6],
+) -> Answer {
     let holds = |test: &Test| {
-        let value = u32::try_from(arguments[usize::from(test.argument)] & 0xffff_ffff).unwrap();
+        let argument =
+            u32::try_from(arguments[usize::from(test.argument)] & 0xffff_ffff).unwrap() & test.mask;
+        let mut numbers = test.values.iter().map(|value| value.number);
         match test.is {
-            Is::OneOf(values) => values.contains(&value),
-            Is::NoneOf(values) => !values.contains(&value),
-            Is::AnyBit(bits) => value & bits != 0,
+            Is::OneOf => numbers.any(|number| argument == number),
+            Is::NoneOf => numbers.all(|number| argument != number),
+            Is::AnyBit => numbers.any(|bits| argument & bits != 0),
+            Is::AllBits => numbers.all(|bits| argument & bits == bits),
         }
     };
-    let found = rules.iter().find(|rule| {
-        applies(rule.within, profile)
-            && rule.calls.iter().any(|call| call.number == number)
-            && rule.when.iter().all(holds)
-    });
-    found.map_or(OTHERWISE, |rule| rule.answer)
+    let mut of_call = rules.into_iter().filter(|rule| applies(rule.within, profile) && names(rule, number));
+    of_call.find(|rule| rule.when.iter().all(holds)).map_or(OTHERWISE, |rule| rule.answer)
 }
 
 /// The same numbers each time.
@@ -95,33 +116,28 @@ impl Random {
     }
 }
 
-/// Values on both sides of everything that rules test a call's arguments for.
-fn telling_values(rules: &[Rule], number: u32) -> Vec<u32> {
-    let mut values = vec![0, 1, u32::MAX];
-    let tests = rules.iter().filter(|rule| rule.calls.iter().any(|call| call.number == number));
-    for test in tests.flat_map(|rule| rule.when) {
-        match test.is {
-            Is::OneOf(them) | Is::NoneOf(them) => {
-                values.extend(them.iter().flat_map(|v| [*v, v.wrapping_sub(1), v.wrapping_add(1)]));
-            }
-            Is::AnyBit(bits) => {
-                let each = (0..32).map(|bit| 1 << bit).filter(|bit| bits & bit != 0);
-                values.extend(each.chain([bits, !bits]));
-            }
+/// Per argument, values on both sides of everything that rules test it for.
+fn telling_values(number: u32) -> [Vec<u32>; 6] {
+    let mut telling: [Vec<u32>; 6] = std::array::from_fn(|_| vec![0, u32::MAX]);
+    for test in rules().into_iter().filter(|rule| names(rule, number)).flat_map(|rule| rule.when) {
+        let telling = &mut telling[usize::from(test.argument)];
+        for value in test.values.iter().map(|value| value.number) {
+            telling.extend([value, !value, value.wrapping_sub(1), value.wrapping_add(1)]);
         }
+        telling.extend([test.bits(), test.mask, !test.mask]);
     }
-    values
+    telling
 }
 
 /// Arguments that tell rules apart, with upper halves that must not matter.
-fn arguments(random: &mut Random, telling: &[u32]) -> [u64; 6] {
-    std::array::from_fn(|_| {
+fn arguments(random: &mut Random, telling: &[Vec<u32>; 6]) -> [u64; 6] {
+    std::array::from_fn(|index| {
         let low = match random.next() % 4 {
             0 => random.next() & 0xffff_ffff,
-            1 => u64::from(random.one(telling) | random.one(telling)),
-            _ => u64::from(random.one(telling)),
+            1 => u64::from(random.one(&telling[index]) | random.one(&telling[index])),
+            _ => u64::from(random.one(&telling[index])),
         };
-        let high = random.one(&[0, 0, 1, u64::MAX, random.0]);
+        let high = random.one(&[0, 0, 1, 0xffff_ffff, random.0 >> 32]);
         high << 32 | low
     })
 }
@@ -132,13 +148,35 @@ fn the_program_says_what_the_rules_say() {
     for profile in PROFILES {
         let program = compile(profile);
         for number in (0..NUMBERS).chain([0x4000_0000, 0x4000_0000 + 39, 0x4000_0000 + 512, u32::MAX]) {
-            let telling = telling_values(RULES, number);
-            for _ in 0..400 {
+            let telling = telling_values(number);
+            let of_call: Vec<_> = rules().into_iter().filter(|rule| names(rule, number)).collect();
+            for _ in 0..if of_call.is_empty() { 10 } else { 400 } {
                 let arguments = arguments(&mut random, &telling);
                 let found = interpret(program.instructions(), &native(number, arguments));
-                let meant = meaning(RULES, profile, number, arguments);
+                let meant = meaning(&of_call, profile, number, arguments);
                 assert_eq!(found, encode(meant), "{profile:?} {number} {arguments:x?}");
             }
+        }
+    }
+}
+
+/// Without any one of them, in any of its calls, some answer is another.
+#[test]
+fn no_rule_is_redundant() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    for (index, rule) in rules().into_iter().enumerate() {
+        for call in rule.calls {
+            let telling = telling_values(call.number);
+            let of_call = rules().into_iter().enumerate().filter(|(_, rule)| names(rule, call.number));
+            let all: Vec<_> = of_call.clone().map(|(_, rule)| rule).collect();
+            let others: Vec<_> = of_call.filter(|(at, _)| *at != index).map(|(_, rule)| rule).collect();
+            let counts = (0..20_000).any(|_| {
+                let profile = random.one(&PROFILES);
+                let arguments = arguments(&mut random, &telling);
+                let meaning = |rules: &[&'static Rule]| meaning(rules, profile, call.number, arguments);
+                meaning(&all) != meaning(&others)
+            });
+            assert!(counts, "{} in {rule:?}", call.name());
         }
     }
 }
@@ -169,22 +207,21 @@ fn the_kernel_takes_programs_of_this_size() {
 #[test]
 fn far_jumps_arrive() {
     // Enough values for one test that its ways out lie far beyond what 8 bits reach, between other calls.
-    const MANY: [u32; 1_000] = {
-        let mut values = [0; 1_000];
+    static MANY: [Value; 1_000] = {
+        let mut values = [Value { number: 0, name: "" }; 1_000];
         let mut i = 0;
         while i < values.len() {
-            values[i] = 3 * i as u32;
+            values[i].number = 3 * i as u32;
             i += 1;
         }
         values
     };
-    const TESTS: &[Test] = &[rule::none_of(0, &MANY), rule::one_of(1, &MANY)];
-    let mut decisions = Decisions { arms: Default::default(), otherwise: Answer::Refuse(1) };
+    static TESTS: &[Test] = &[Test::none_of(0, "a", &MANY), Test::one_of(1, "b", &MANY)];
+    let refuse = Answer::Refuse(Errno::EPERM);
+    let mut decisions = Decisions { arms: Default::default(), otherwise: Answer::Kill };
     for number in [3, 7, 8] {
-        let arms = vec![
-            Arm { when: TESTS, answer: Answer::Refuse(2) },
-            Arm { when: &TESTS[1..], answer: Answer::Allow },
-        ];
+        let arms =
+            vec![Arm { when: TESTS, answer: refuse }, Arm { when: &TESTS[1..], answer: Answer::Allow }];
         decisions.arms.insert(number, arms);
     }
     let program = program::compile(&decisions);
@@ -194,9 +231,9 @@ fn far_jumps_arrive() {
                 let found = interpret(program.instructions(), &native(number, [first, second, 0, 0, 0, 0]));
                 let within = |value| value < 3_000 && value % 3 == 0;
                 let meant = match (number, within(first), within(second)) {
-                    (3 | 7 | 8, false, true) => Answer::Refuse(2),
+                    (3 | 7 | 8, false, true) => refuse,
                     (3 | 7 | 8, true, true) => Answer::Allow,
-                    _ => Answer::Refuse(1),
+                    _ => Answer::Kill,
                 };
                 assert_eq!(found, encode(meant), "{number} {first} {second}");
             }
@@ -205,15 +242,30 @@ fn far_jumps_arrive() {
 }
 
 #[test]
-fn every_rule_has_a_reason_and_its_values_in_order() {
-    for rule in RULES {
-        assert!(rule.reason.len() > 10, "{rule:?}");
-        assert!(rule.calls.iter().all(|call| !call.name().starts_with("SYS_")), "{rule:?}");
-        for test in rule.when {
-            if let Is::OneOf(values) | Is::NoneOf(values) = test.is {
-                assert!(values.is_sorted_by(|a, b| a < b), "{rule:?}");
-            }
+fn every_rule_can_be_read() {
+    for rule in filter_rules() {
+        assert!(rule.reason.len() > 10 && !rule.reason.ends_with('.'), "{rule:?}");
+        assert!(rule.calls.iter().all(|name| !name.starts_with("SYS_")), "{rule:?}");
+    }
+    assert!(rules().iter().flat_map(|rule| rule.when).all(|test| !test.values.is_empty()));
+    let rule = filter_rules().find(|rule| rule.calls == ["mmap"] && rule.answer == "EACCES").unwrap();
+    assert_eq!(rule.when, "prot has PROT_WRITE and PROT_EXEC, unless the application makes code at run time");
+}
+
+#[test]
+fn all_rules_of_a_call_are_in_one_group() {
+    for (index, group) in GROUPS.iter().enumerate() {
+        for call in group.rules.iter().flat_map(|rule| rule.calls) {
+            let elsewhere = GROUPS[index + 1..].iter().flat_map(|group| group.rules);
+            assert!(elsewhere.flat_map(|rule| rule.calls).all(|other| other != call), "{}", call.name());
         }
+    }
+}
+
+#[test]
+fn what_is_left_out_on_purpose_is_left_out() {
+    for call in ABSENT.iter().flat_map(|absent| absent.calls) {
+        assert!(rules().iter().all(|rule| !names(rule, call.number)), "{}", call.name());
     }
 }
 
@@ -223,7 +275,7 @@ fn connects_wait_for_the_broker() {
     let (send, receive) = mpsc::channel();
     let program = thread::spawn(move || {
         rustix::thread::set_no_new_privs(true).unwrap();
-        let listener = install(&compile(PROFILES[1]), Listener::Wanted).unwrap();
+        let listener = install(&compile(BROKERED), Listener::Wanted).unwrap();
         send.send(listener.unwrap()).unwrap();
         let connect = || UnixStream::connect("/there/is/no/such/socket").map_err(|e| e.raw_os_error());
         let refused = connect().unwrap_err();
@@ -264,7 +316,7 @@ fn a_call_can_return_what_the_broker_gives() {
     let (send, receive) = mpsc::channel();
     let program = thread::spawn(move || {
         rustix::thread::set_no_new_privs(true).unwrap();
-        let listener = install(&compile(PROFILES[1]), Listener::Wanted).unwrap();
+        let listener = install(&compile(BROKERED), Listener::Wanted).unwrap();
         send.send(listener.unwrap()).unwrap();
         // The standard library takes every answer but -1 for 0.
         UnixStream::connect("/there/is/no/such/socket").map(|_| ()).map_err(|e| e.raw_os_error())

@@ -22,6 +22,9 @@ use crate::sys;
 /// Descriptors a program has to begin with, and at most.
 const OPEN_FILES: (u64, u64) = (1_024, 65_536);
 
+/// Bytes that a program may keep from being swapped: enough for keys and for what probes whether it may.
+const LOCKED_MEMORY: u64 = 8 << 20;
+
 enum Failure {
     Step(StepError),
     Execute(io::Error),
@@ -55,7 +58,7 @@ fn prepare(
     portal: &mut UnixStream,
 ) -> Result<Infallible, Failure> {
     let (program, args, env) = command(setup)?;
-    let filter = filter::compile(Profile { connects: Connects::Free });
+    let filter = filter::compile(Profile { code: setup.code, connects: Connects::Free });
     become_first_to_go()?;
     if matches!(setup.identity, Identity::Slot { .. }) {
         enter_user_namespace(portal)?;
@@ -123,6 +126,10 @@ fn limit_resources(setup: &Setup) -> Result<(), StepError> {
         ("limit the size of files", Resource::Fsize, setup.disk, setup.disk),
         ("limit open files", Resource::Nofile, files, most_files),
         ("limit processes", Resource::Nproc, setup.tasks, setup.tasks),
+        // What the desktop's own user may have been given must not be the subjob's.
+        ("limit locked memory", Resource::Memlock, LOCKED_MEMORY, LOCKED_MEMORY),
+        ("limit the priority", Resource::Nice, 0, 0),
+        ("limit real-time priority", Resource::Rtprio, 0, 0),
     ] {
         // What bounds us already stays: a limit can't be raised.
         let bound = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);

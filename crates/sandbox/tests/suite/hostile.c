@@ -16,12 +16,15 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -30,6 +33,12 @@
 static void say(const char *name, long result) {
     printf("%s %d\n", name, result < 0 ? errno : 0);
     fflush(stdout);
+}
+
+/* For what is refused by doing nothing about it. */
+static void say_unless_changed(const char *name, int changed) {
+    errno = EPERM;
+    say(name, changed ? 0 : -1);
 }
 
 #define CALL(name, ...) say(name, syscall(__VA_ARGS__))
@@ -70,9 +79,48 @@ static int calls(void) {
     CALL("clone3", SYS_clone3, 0, 0);
     CALL("io_uring_setup", SYS_io_uring_setup, 1, 0);
     CALL("memfd_secret", 447, 0);
+    CALL("memfd_create", SYS_memfd_create, "a", 0);
+    CALL("execveat_empty_path", SYS_execveat, open("/proc/self/exe", O_PATH), "", 0, 0, AT_EMPTY_PATH);
+    CALL("openat2", SYS_openat2, AT_FDCWD, "/", handle, 24);
+    CALL("seccomp", SYS_seccomp, 2, 0, &zero);
+    CALL("prctl_seccomp", SYS_prctl, PR_SET_SECCOMP, 1, 0, 0, 0);
+    CALL("landlock_create_ruleset", SYS_landlock_create_ruleset, 0, 0, 1);
+    CALL("io_setup", SYS_io_setup, 1, &zero);
+    CALL("remap_file_pages", SYS_remap_file_pages, 0, 0, 0, 0, 0);
+    CALL("number_without_a_call", 1000);
+    CALL("map_write_exec", SYS_mmap, 0, 4096, PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CALL("map_exec", SYS_mmap, 0, 4096, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int self = open("/proc/self/exe", O_RDONLY);
+    CALL("map_file_write_exec", SYS_mmap, 0, 4096, PROT_WRITE | PROT_EXEC, MAP_PRIVATE, self, 0);
+    void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CALL("protect_exec", SYS_mprotect, page, 4096, PROT_READ | PROT_EXEC);
+    CALL("pkey_protect_exec", SYS_pkey_mprotect, page, 4096, PROT_READ | PROT_EXEC, -1);
+    int shared = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+    CALL("attach_exec", SYS_shmat, shared, 0, SHM_EXEC);
+    CALL("huge_pages", SYS_mmap, 0, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+    CALL("merge_pages", SYS_madvise, page, 4096, MADV_MERGEABLE);
+    int file = open("/work/file", O_RDWR | O_CREAT, 0600);
+    CALL("chmod_setuid", SYS_fchmod, file, 04700);
+    CALL("create_setgid", SYS_openat, AT_FDCWD, "/work/setgid", O_CREAT | O_WRONLY, 02700);
+    CALL("mknod_whiteout", SYS_mknod, "/work/whiteout", S_IFCHR | 0600, 0);
+    CALL("rename_whiteout", SYS_renameat2, AT_FDCWD, "/work/file", AT_FDCWD, "/work/other", 1 << 2);
+    CALL("lease", SYS_fcntl, file, F_SETLEASE, F_WRLCK);
+    CALL("share_core", SYS_prctl, 62, 1, 0, 0, 0);
+    CALL("hide_from_accounting", SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+    cpu_set_t before, one, after;
+    CPU_ZERO(&one);
+    CPU_SET(0, &one);
+    sched_getaffinity(0, sizeof before, &before);
+    sched_setaffinity(0, sizeof one, &one);
+    sched_getaffinity(0, sizeof after, &after);
+    say_unless_changed("bind_to_processor", !CPU_EQUAL(&before, &after));
     CALL("x32_getpid", 0x40000000 + 39);
     CALL("ptrace", SYS_ptrace, PTRACE_TRACEME, 0, 0, 0);
-    CALL("process_vm_readv", SYS_process_vm_readv, 1, 0, 0, 0, 0, 0);
+    struct iovec mine = {handle, 8}, own = {&zero, 8}, portal = {(void *)0x400000, 8};
+    CALL("portal_process_vm_readv", SYS_process_vm_readv, 1, &mine, 1, &portal, 1, 0);
+    CALL("process_vm_writev", SYS_process_vm_writev, getpid(), &mine, 1, &own, 1, 0);
+    CALL("pidfd_getfd", SYS_pidfd_getfd, 0, 0, 0);
+    CALL("kcmp", SYS_kcmp, getpid(), getpid(), 0, 0, 0);
     CALL("bpf", SYS_bpf, 0, 0, 0);
     CALL("perf_event_open", SYS_perf_event_open, 0, 0, -1, -1, 0);
     CALL("userfaultfd", SYS_userfaultfd, 0);
@@ -99,11 +147,16 @@ static int calls(void) {
     say("socket_alg", try_socket(AF_ALG, SOCK_SEQPACKET));
     say("socket_bluetooth", try_socket(AF_BLUETOOTH, SOCK_RAW));
     say("socket_raw", try_socket(AF_INET, SOCK_RAW));
+    CALL("socket_sctp", SYS_socket, AF_INET, SOCK_STREAM, 132);
+    int stream = socket(AF_INET, SOCK_STREAM, 0);
+    CALL("socket_filter", SYS_setsockopt, stream, SOL_SOCKET, SO_ATTACH_FILTER, &zero, 16);
+    CALL("socket_upper_protocol", SYS_setsockopt, stream, IPPROTO_TCP, 31, "tls", 3);
     say("mknod_device", mknod("/tmp/device", S_IFBLK | 0600, 0x800));
     say("setuid_root", setuid(0));
     say("setgroups", syscall(SYS_setgroups, 0, 0));
     say("renice", setpriority(PRIO_PROCESS, 0, 0));
-    say("leave_idle_class", sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0}));
+    sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
+    say_unless_changed("leave_idle_class", sched_getscheduler(0) != SCHED_IDLE);
     say("realtime_class", sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){1}));
     say("raise_limit", setrlimit(RLIMIT_NPROC, &(struct rlimit){1 << 20, 1 << 20}));
     say("write_sysctl", open("/proc/sys/kernel/hostname", O_WRONLY));
@@ -114,6 +167,20 @@ static int calls(void) {
     int80();
     /* The harmless twins. */
     CALL("getpid", SYS_getpid);
+    CALL("process_vm_readv", SYS_process_vm_readv, getpid(), &mine, 1, &own, 1, 0);
+    CALL("map_file_exec", SYS_mmap, 0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, self, 0);
+    CALL("map_write", SYS_mmap, 0, 4096, PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CALL("protect_write", SYS_mprotect, page, 4096, PROT_READ | PROT_WRITE);
+    CALL("attach", SYS_shmat, shared, 0, 0);
+    CALL("dont_need_pages", SYS_madvise, page, 4096, MADV_DONTNEED);
+    CALL("chmod", SYS_fchmod, file, 0755);
+    CALL("rename", SYS_renameat2, AT_FDCWD, "/work/file", AT_FDCWD, "/work/other", 0);
+    CALL("lock", SYS_fcntl, file, F_SETLK, &(struct flock){.l_type = F_WRLCK});
+    CALL("name_thread", SYS_prctl, PR_SET_NAME, "a", 0, 0, 0);
+    CALL("keep_alive", SYS_setsockopt, stream, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+    CALL("lower_priority", SYS_setpriority, PRIO_PROCESS, 0, 19);
+    CALL("sync", SYS_sync);
+    CALL("lock_memory", SYS_mlock, page, 4096);
     CALL("personality_ask", SYS_personality, 0xffffffff);
     say("socket_unix", try_socket(AF_UNIX, SOCK_STREAM));
     say("socket_inet", try_socket(AF_INET, SOCK_STREAM));
@@ -130,6 +197,16 @@ static int calls(void) {
     say("pty", pty);
     say("ioctl_on_pty", ioctl(pty, TIOCGWINSZ, &size));
     return 0;
+}
+
+/* Code that returns 42, made in memory that is first written, then executed. */
+static int compile(void) {
+    const unsigned char code[] = {0xb8, 42, 0, 0, 0, 0xc3};
+    void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memcpy(page, code, sizeof code);
+    int result = mprotect(page, 4096, PROT_READ | PROT_EXEC);
+    if (result) return say("compile", result), 1;
+    return printf("%d\n", ((int (*)(void))page)()), 0;
 }
 
 static void *sleeper(void *unused) {
@@ -278,6 +355,7 @@ int main(int argc, char **argv) {
     if (!strcmp(act, "busy")) for (;;) ;
     if (!strcmp(act, "spin")) { while (clock() < atol(a) * (CLOCKS_PER_SEC / 1000)) ; return 0; }
     if (!strcmp(act, "calls")) return calls();
+    if (!strcmp(act, "compile")) return compile();
     if (!strcmp(act, "processes")) return count_tasks(0, atoi(a));
     if (!strcmp(act, "threads")) return count_tasks(1, atoi(a));
     if (!strcmp(act, "forkbomb")) for (;;) fork();

@@ -7,16 +7,20 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::SystemTime;
 
-use sandbox::Ended;
+use sandbox::{Code, Ended};
 
 use crate::harness::Bench;
 
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
+const ENOMEM: i32 = 12;
 const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
+const ENOTTY: i32 = 25;
 const EROFS: i32 = 30;
 const ENOSYS: i32 = 38;
+const ENOPROTOOPT: i32 = 92;
+const EPROTONOSUPPORT: i32 = 93;
 const EAFNOSUPPORT: i32 = 97;
 const SIGSYS: i32 = 31;
 
@@ -36,9 +40,37 @@ const CALLS: &[(&str, &[i32])] = &[
     ("clone3", &[ENOSYS]),
     ("io_uring_setup", &[ENOSYS]),
     ("memfd_secret", &[ENOSYS]),
+    ("memfd_create", &[ENOSYS]),
+    ("execveat_empty_path", &[ENOSYS]),
+    ("openat2", &[ENOSYS]),
+    ("seccomp", &[ENOSYS]),
+    ("prctl_seccomp", &[EINVAL]),
+    ("landlock_create_ruleset", &[ENOSYS]),
+    ("io_setup", &[ENOSYS]),
+    ("remap_file_pages", &[ENOSYS]),
+    ("number_without_a_call", &[ENOSYS]),
+    ("map_write_exec", &[EACCES]),
+    ("map_exec", &[EACCES]),
+    ("map_file_write_exec", &[EACCES]),
+    ("protect_exec", &[EACCES]),
+    ("pkey_protect_exec", &[EACCES]),
+    ("attach_exec", &[EACCES]),
+    ("huge_pages", &[ENOMEM]),
+    ("merge_pages", &[EINVAL]),
+    ("chmod_setuid", &[EPERM]),
+    ("create_setgid", &[EPERM]),
+    ("mknod_whiteout", &[EPERM]),
+    ("rename_whiteout", &[EINVAL]),
+    ("lease", &[EINVAL]),
+    ("share_core", &[EINVAL]),
+    ("hide_from_accounting", &[EINVAL]),
+    ("bind_to_processor", &[EPERM]),
     ("x32_getpid", &[ENOSYS]),
     ("ptrace", &[EPERM]),
-    ("process_vm_readv", &[EPERM]),
+    ("portal_process_vm_readv", &[EPERM]),
+    ("process_vm_writev", &[EPERM]),
+    ("pidfd_getfd", &[EPERM]),
+    ("kcmp", &[EPERM]),
     ("bpf", &[EPERM]),
     ("perf_event_open", &[EPERM]),
     ("userfaultfd", &[EPERM]),
@@ -56,15 +88,18 @@ const CALLS: &[(&str, &[i32])] = &[
     ("fanotify_init", &[EPERM]),
     ("quotactl", &[EPERM]),
     ("ioprio_set", &[EPERM]),
-    ("tiocsti", &[EPERM]),
-    ("tiocsti_high_bits", &[EPERM]),
+    ("tiocsti", &[ENOTTY]),
+    ("tiocsti_high_bits", &[ENOTTY]),
     ("personality_read_implies_exec", &[EPERM]),
     ("socket_netlink", &[EAFNOSUPPORT]),
     ("socket_packet", &[EAFNOSUPPORT]),
     ("socket_vsock", &[EAFNOSUPPORT]),
     ("socket_alg", &[EAFNOSUPPORT]),
     ("socket_bluetooth", &[EAFNOSUPPORT]),
-    ("socket_raw", &[EPERM, 93, 94]),
+    ("socket_raw", &[EPERM]),
+    ("socket_sctp", &[EPROTONOSUPPORT]),
+    ("socket_filter", &[ENOPROTOOPT]),
+    ("socket_upper_protocol", &[ENOPROTOOPT]),
     ("mknod_device", &[EPERM]),
     // Id 0 doesn't exist in the namespace.
     ("setuid_root", &[EPERM, EINVAL]),
@@ -80,6 +115,20 @@ const CALLS: &[(&str, &[i32])] = &[
     ("portal_root", &[ENOENT, EACCES, EPERM]),
     ("int80", &[SIGSYS]),
     ("getpid", &[0]),
+    ("process_vm_readv", &[0]),
+    ("map_file_exec", &[0]),
+    ("map_write", &[0]),
+    ("protect_write", &[0]),
+    ("attach", &[0]),
+    ("dont_need_pages", &[0]),
+    ("chmod", &[0]),
+    ("rename", &[0]),
+    ("lock", &[0]),
+    ("name_thread", &[0]),
+    ("keep_alive", &[0]),
+    ("lower_priority", &[0]),
+    ("sync", &[0]),
+    ("lock_memory", &[0]),
     ("personality_ask", &[0]),
     ("socket_unix", &[0]),
     ("socket_inet", &[0]),
@@ -108,6 +157,15 @@ fn system_calls_that_no_program_needs() {
         .collect();
     assert!(wrong.is_empty(), "{wrong:?}\n{outcome:?}");
     assert_eq!(found.len(), CALLS.len());
+}
+
+#[test]
+fn making_code_at_run_time() {
+    let Some(mut bench) = Bench::new() else { return };
+    assert_eq!(bench.act(&["compile"]).stdout, "compile 13\n");
+    let mut spec = bench.spec(&["compile"]);
+    spec.code = Code::Generated;
+    assert_eq!(bench.run(&spec).ok(), "42\n");
 }
 
 #[test]
