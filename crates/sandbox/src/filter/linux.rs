@@ -29,6 +29,8 @@ pub(super) const ARCH_GET_XCOMP_PERM: c_int = 0x1022;
 pub(super) const ARCH_REQ_XCOMP_PERM: c_int = 0x1023;
 /// `linux/sched/types.h`: the kind of a file without any of the bits of `S_IFMT` is a regular one.
 pub(super) const NO_KIND: c_int = 0;
+/// The pid by which a process names itself.
+pub(super) const ITSELF: c_int = 0;
 /// A protocol that follows from the socket's type.
 pub(super) const UNSPECIFIED: c_int = 0;
 /// libc's has the bits of `O_DIRECTORY` in it.

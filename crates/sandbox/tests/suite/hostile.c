@@ -150,11 +150,17 @@ static int calls(void) {
     CALL("socket_sctp", SYS_socket, AF_INET, SOCK_STREAM, 132);
     int stream = socket(AF_INET, SOCK_STREAM, 0);
     CALL("socket_filter", SYS_setsockopt, stream, SOL_SOCKET, SO_ATTACH_FILTER, &zero, 16);
+    CALL("socket_tunnel", SYS_setsockopt, socket(AF_INET, SOCK_DGRAM, 0), IPPROTO_UDP, 100, &(int){2}, sizeof(int));
     CALL("socket_upper_protocol", SYS_setsockopt, stream, IPPROTO_TCP, 31, "tls", 3);
     say("mknod_device", mknod("/tmp/device", S_IFBLK | 0600, 0x800));
     say("setuid_root", setuid(0));
     say("setgroups", syscall(SYS_setgroups, 0, 0));
-    say("renice", setpriority(PRIO_PROCESS, 0, 0));
+    setpriority(PRIO_PROCESS, 0, 0);
+    say_unless_changed("renice", getpriority(PRIO_PROCESS, 0) != 19);
+    int before_portal = getpriority(PRIO_PROCESS, 1);
+    setpriority(PRIO_PROCESS, 1, before_portal == 19 ? 18 : 19);
+    say_unless_changed("portal_priority", getpriority(PRIO_PROCESS, 1) != before_portal);
+    CALL("portal_limits", SYS_prlimit64, 1, RLIMIT_NOFILE, &(struct rlimit){0, 0}, 0);
     sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
     say_unless_changed("leave_idle_class", sched_getscheduler(0) != SCHED_IDLE);
     say("realtime_class", sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){1}));

@@ -58,9 +58,9 @@ pub(super) const RULES: &[Rule] = &[
     Rule::allow(calls![SYS_setsockopt], "time-outs, buffers and what else sockets have").when(&[Test::one_of(
         1,
         "level",
-        values![SOL_SOCKET SOL_IP SOL_IPV6 SOL_TCP SOL_UDP],
+        values![SOL_SOCKET SOL_IP SOL_IPV6 SOL_TCP],
     )]),
-    Rule::refuse(calls![SYS_setsockopt], ENOPROTOOPT, "options of protocols that are not there"),
+    Rule::refuse(calls![SYS_setsockopt], ENOPROTOOPT, "options of protocols that are not there, and tunnels in UDP"),
     Rule::allow(
         calls![SYS_semget SYS_semop SYS_semtimedop SYS_semctl SYS_msgget SYS_msgsnd SYS_msgrcv SYS_msgctl
             SYS_mq_open SYS_mq_unlink SYS_mq_timedsend SYS_mq_timedreceive SYS_mq_notify SYS_mq_getsetattr],

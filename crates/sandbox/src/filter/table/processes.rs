@@ -49,8 +49,15 @@ pub(super) const RULES: &[Rule] = &[
     ),
     Rule::refuse(calls![SYS_setgroups], EPERM, "as for every user without privileges"),
     Rule::allow(
-        calls![SYS_getrlimit SYS_setrlimit SYS_prlimit64 SYS_getrusage SYS_times SYS_sysinfo SYS_uname],
+        calls![SYS_getrlimit SYS_setrlimit SYS_getrusage SYS_times SYS_sysinfo SYS_uname],
         "limits, which can't be raised, and what it has used",
+    ),
+    Rule::allow(calls![SYS_prlimit64], "its own limits, as libc asks for them and lowers them")
+        .when(&[Test::one_of(0, "pid", values![ITSELF])]),
+    Rule::refuse(
+        calls![SYS_prlimit64],
+        EPERM,
+        "limits of others: an ordinary user's VM Portal runs as the same user and would be left without files",
     ),
     Rule::allow(calls![SYS_personality], "only asks, or asks for what it is").when(&[Test::one_of(
         0,
@@ -116,7 +123,10 @@ pub(super) const RULES: &[Rule] = &[
             SYS_getpriority SYS_ioprio_get],
         "how it is scheduled",
     ),
-    Rule::allow(calls![SYS_setpriority], "lower still; RLIMIT_NICE is 0, so that nothing gets higher"),
+    Rule::pretend(
+        calls![SYS_setpriority],
+        "it has the lowest priority already; lowering it must not fail, raising it nor the VM Portal's may succeed",
+    ),
     Rule::pretend(
         calls![SYS_sched_setscheduler],
         "it stays in the class that waits for all others; threads made with an ordinary class must be made",
