@@ -1,7 +1,8 @@
 //! Where a subjob may connect to, and how fast (§4.3.3.4).
 
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
+
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
