@@ -2,7 +2,6 @@
 
 use core::net::IpAddr;
 use std::fmt;
-
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
