@@ -24,6 +24,17 @@ pub(crate) enum Used {
 }
 
 impl Used {
+    /// Both together. The second is only asked for when the first is a number.
+    pub(crate) fn and(self, other: impl FnOnce() -> Used) -> Used {
+        match self {
+            Used::Bytes(bytes) => match other() {
+                Used::Bytes(more) => Used::Bytes(bytes.saturating_add(more)),
+                Used::Unmeasurable => Used::Unmeasurable,
+            },
+            Used::Unmeasurable => Used::Unmeasurable,
+        }
+    }
+
     pub(crate) fn exceeds(self, limit: u64) -> bool {
         match self {
             Used::Bytes(bytes) => bytes > limit,

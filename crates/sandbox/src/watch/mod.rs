@@ -2,6 +2,7 @@
 //! and puts together how it ended.
 
 mod processes;
+mod unnamed;
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -19,6 +20,7 @@ use crate::identity::Claim;
 use crate::message::{Inbox, Report};
 use crate::running::Shared;
 use crate::spec::{Bounds, Output, Spec};
+use unnamed::Unnamed;
 
 /// Time between two looks at what only watching can limit.
 const TICK: Duration = Duration::from_millis(100);
@@ -33,6 +35,7 @@ pub(crate) struct Watch {
     begun: Instant,
     limits: Bounds,
     work: PathBuf,
+    unnamed: Unnamed,
     /// Those of the streams that go to files.
     streams: Vec<PathBuf>,
     /// Kept until all is cleared away, so that nobody else gets the id before.
@@ -73,6 +76,7 @@ impl Watch {
             begun,
             limits: spec.limits,
             work: spec.work.clone(),
+            unnamed: Unnamed::new(&spec.work),
             streams: [&spec.stdout, &spec.stderr]
                 .into_iter()
                 .filter_map(Output::path)
@@ -221,7 +225,8 @@ impl Watch {
 
     fn look_at_disk(&mut self) {
         let limit = self.limits.disk;
-        let used = disk::usage(&self.work);
+        let tree = || processes::below_portal(self.init.id());
+        let used = disk::usage(&self.work).and(|| self.unnamed.space(&self.work, limit.0, || tree().pids));
         if used.exceeds(limit.0) {
             self.met(LimitHit::Disk { limit, used: ByteSize(used.bytes_or(limit.0)) });
         }

@@ -10,7 +10,7 @@ const MAX_PROCESSES: usize = 10_000;
 /// The processes below a VM Portal.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    pids: Vec<u32>,
+    pub pids: Vec<u32>,
     /// Threads of all of them.
     pub tasks: u32,
 }
