@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use model::{ByteSize, NetworkAccess};
@@ -17,6 +18,9 @@ pub const INIT_VARIABLE: &str = "SANDBOX_TEST_INIT";
 
 /// Where the tests find the compiled program when there is one already.
 pub const PROGRAM_VARIABLE: &str = "SANDBOX_TEST_PROGRAM";
+
+/// The same for the program of the acts.
+pub const ACTS_VARIABLE: &str = "SANDBOX_TEST_ACTS";
 
 /// Says past the harness's capture that a test did not test anything here.
 pub fn skip(reason: &str) {
@@ -33,8 +37,29 @@ pub fn compile_program(to: &Path) -> Option<()> {
     if let Some(program) = std::env::var_os(PROGRAM_VARIABLE) {
         return fs::copy(program, to).ok().map(|_| ());
     }
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/hostile.c");
-    let made = Command::new("cc").args(["-w", "-static", "-pthread", "-o"]).arg(to).arg(source).status();
+    compile(&[concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/hostile.c").into()], to)
+}
+
+/// Compiles the program of the hostile acts, once per process.
+pub fn compile_acts(to: &Path) -> Option<()> {
+    static ACTS: OnceLock<Option<Vec<u8>>> = OnceLock::new();
+    let made = ACTS.get_or_init(|| {
+        if let Some(program) = std::env::var_os(ACTS_VARIABLE) {
+            return fs::read(program).ok();
+        }
+        let sources = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/acts")).unwrap();
+        let sources = sources.map(|entry| entry.unwrap().path());
+        let sources: Vec<PathBuf> = sources.filter(|path| path.extension() == Some("c".as_ref())).collect();
+        let directory = TempDir::new().unwrap();
+        compile(&sources, &directory.path().join("act"))?;
+        Some(fs::read(directory.path().join("act")).unwrap())
+    });
+    fs::write(to, made.as_ref()?).unwrap();
+    Some(())
+}
+
+fn compile(sources: &[PathBuf], to: &Path) -> Option<()> {
+    let made = Command::new("cc").args(["-w", "-static", "-pthread", "-o"]).arg(to).args(sources).status();
     made.is_ok_and(|status| status.success()).then_some(())
 }
 
@@ -66,13 +91,22 @@ impl Outcome {
 impl Bench {
     /// Nothing when the program can't be made; says so.
     pub fn new() -> Option<Bench> {
+        Bench::with(compile_program)
+    }
+
+    /// With the program of the hostile acts instead.
+    pub fn with_acts() -> Option<Bench> {
+        Bench::with(compile_acts)
+    }
+
+    fn with(make: impl FnOnce(&Path) -> Option<()>) -> Option<Bench> {
         let directory = TempDir::new().unwrap();
         let tree = directory.path().join("tree");
         fs::create_dir_all(tree.join("usr/bin")).unwrap();
         fs::create_dir_all(tree.join("etc")).unwrap();
         fs::write(tree.join("etc/app.conf"), "conf\n").unwrap();
         std::os::unix::fs::symlink("usr/bin", tree.join("bin")).unwrap();
-        if compile_program(&tree.join("usr/bin/act")).is_none() {
+        if make(&tree.join("usr/bin/act")).is_none() {
             skip("no C compiler that links statically");
             return None;
         }

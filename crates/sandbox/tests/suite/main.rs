@@ -5,6 +5,7 @@
 //! is what the sandbox does to them.
 #![allow(clippy::unwrap_used, reason = "these are tests, though only the functions with the attribute count")]
 
+mod cases;
 mod control;
 mod harness;
 mod hostile;

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::harness::{INIT_VARIABLE, PROGRAM_VARIABLE, compile_program, init_program, skip};
+use crate::harness::{
+    ACTS_VARIABLE, INIT_VARIABLE, PROGRAM_VARIABLE, compile_acts, compile_program, init_program, skip,
+};
 
 /// Nobody's id: sure to exist and to own nothing.
 const NOBODY: &str = "65534";
@@ -21,7 +23,7 @@ fn everything_holds_for_an_ordinary_user_too() {
     fs::set_permissions(at("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     fs::copy(std::env::current_exe().unwrap(), at("suite")).unwrap();
     fs::copy(init_program(), at("init")).unwrap();
-    if compile_program(&at("act")).is_none() {
+    if compile_program(&at("act")).and_then(|()| compile_acts(&at("acts"))).is_none() {
         return skip("no C compiler that links statically");
     }
     let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
@@ -31,6 +33,7 @@ fn everything_holds_for_an_ordinary_user_too() {
         .env("TMPDIR", at("tmp"))
         .env(INIT_VARIABLE, at("init"))
         .env(PROGRAM_VARIABLE, at("act"))
+        .env(ACTS_VARIABLE, at("acts"))
         .current_dir(directory.path())
         .output();
     let Ok(run) = run else {

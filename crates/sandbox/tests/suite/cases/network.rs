@@ -1,0 +1,190 @@
+//! The network, sockets of the host, and other ways to talk to somebody outside.
+
+use libc::{
+    EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, EHOSTUNREACH, EINPROGRESS, EINVAL, ENETUNREACH,
+    ENODEV, ENOENT, ENOPROTOOPT, ENOTTY, EPERM, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ETIMEDOUT,
+};
+
+use super::{Attempt, Expect, attempt};
+
+const NAMESPACE: &str = "an empty network namespace with a loopback of its own";
+const FAMILIES: &str = "system call filter: only Unix, IPv4 and IPv6";
+
+/// What the kernel says of an address to which no route leads.
+const NOWHERE: &[i32] =
+    &[ENETUNREACH, EHOSTUNREACH, ECONNREFUSED, EADDRNOTAVAIL, EACCES, EPERM, ETIMEDOUT, EINVAL];
+
+pub(super) const ATTEMPTS: &[Attempt] = &[
+    attempt(
+        14,
+        "connect to a port of the desktop",
+        NAMESPACE,
+        &[
+            "connect_host_loopback",
+            "connect_host_loopback6",
+            "connect_host_mapped",
+            "connect_host_any",
+            "connect_nat64",
+        ],
+        Expect::Refused(NOWHERE),
+        "connect_own",
+    ),
+    attempt(
+        14,
+        "connect to an address that is not on the list",
+        NAMESPACE,
+        &[
+            "connect_private",
+            "connect_public",
+            "connect_metadata",
+            "connect_broadcast",
+            "connect_public6",
+            "connect_link_local6",
+            "connect_mapped_public",
+            "connect_later",
+        ],
+        Expect::Refused(NOWHERE),
+        "connect_own",
+    ),
+    attempt(
+        15,
+        "send without connecting",
+        NAMESPACE,
+        &[
+            "send_datagram",
+            "send_message",
+            "send_messages",
+            "send_fast_open",
+            "send_broadcast",
+            "send_multicast",
+        ],
+        Expect::Refused(&[ENETUNREACH, EHOSTUNREACH, EACCES, EPERM, EINPROGRESS]),
+        "connect_own",
+    ),
+    attempt(
+        15,
+        "send to the desktop's own address",
+        NAMESPACE,
+        &["send_to_host_loopback"],
+        Expect::InVain,
+        "connect_own",
+    ),
+    attempt(
+        15,
+        "make packets by hand",
+        "no capabilities; system call filter",
+        &["socket_raw", "socket_raw_icmp", "socket_raw6", "socket_packet"],
+        Expect::Refused(&[EPERM, EACCES, EAFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT]),
+        "socket_ordinary",
+    ),
+    attempt(
+        16,
+        "use sockets that reach the kernel, hardware or a hypervisor",
+        FAMILIES,
+        &[
+            "socket_netlink_route",
+            "socket_netlink_uevent",
+            "socket_netlink_audit",
+            "socket_netlink_netfilter",
+            "socket_vsock",
+            "socket_crypto",
+            "socket_bluetooth",
+            "socket_key",
+            "socket_can",
+            "socket_tipc",
+            "socket_xdp",
+            "socket_smc",
+            "socket_qipcrtr",
+            "socket_rds",
+            "socket_any_other_family",
+            "socket_pair_other_family",
+        ],
+        Expect::Refused(&[EAFNOSUPPORT, EPERM]),
+        "socket_ordinary",
+    ),
+    attempt(
+        16,
+        "reach Unix sockets of the desktop",
+        "a network namespace for abstract names, a root of its own for paths",
+        &[
+            "connect_host_abstract",
+            "connect_host_socket",
+            "connect_dbus",
+            "connect_systemd",
+            "connect_docker",
+            "connect_syslog",
+            "connect_slot",
+        ],
+        Expect::Absent(&[ECONNREFUSED, ENOENT]),
+        "connect_own_unix",
+    ),
+    attempt(
+        44,
+        "reach the screen, clipboard and sound by their sockets",
+        "a network namespace for abstract names, a root of its own for paths",
+        &[
+            "connect_x11",
+            "connect_x11_abstract",
+            "connect_x11_tcp",
+            "connect_wayland",
+            "connect_pulse",
+            "connect_pipewire",
+        ],
+        Expect::Absent(&[ECONNREFUSED, ENOENT]),
+        "connect_own_unix",
+    ),
+    attempt(
+        17,
+        "listen where others connect to the desktop",
+        NAMESPACE,
+        &["listen_where_host_connects", "privileged_port"],
+        Expect::InVain,
+        "connect_own",
+    ),
+    attempt(
+        17,
+        "take an address that is not its own",
+        NAMESPACE,
+        &["bind_host_address", "bind_to_host_device"],
+        Expect::Refused(&[EADDRNOTAVAIL, ENODEV, EPERM, EACCES]),
+        "connect_own",
+    ),
+    attempt(
+        59,
+        "change interfaces and the way of packets",
+        "no capabilities over the network namespace",
+        &[
+            "take_interface_down",
+            "rename_interface",
+            "add_address",
+            "add_bridge",
+            "mark_packets",
+            "transparent_socket",
+            "upgrade_socket",
+        ],
+        Expect::Refused(&[EPERM, EACCES, ENOENT, EINVAL, ENOPROTOOPT, ENOTTY]),
+        "read_interface_flags",
+    ),
+    attempt(
+        59,
+        "see the desktop's interfaces, routes and connections",
+        NAMESPACE,
+        &[
+            "see_other_interfaces",
+            "see_host_connections",
+            "see_host_unix_sockets",
+            "see_host_routes",
+            "see_host_neighbors",
+        ],
+        Expect::Absent(&[ENODEV, ENOENT]),
+        "read_interface_flags",
+    ),
+    attempt(
+        60,
+        "pass for another process or user over a socket",
+        "the kernel checks credentials",
+        &["forge_process", "forge_user"],
+        Expect::Refused(&[EPERM, EINVAL]),
+        "tell_own_credentials",
+    ),
+];
