@@ -1,10 +1,14 @@
 //! What can be typed. Help, completions and suggestions all come from here.
 
+mod evm;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueHint};
 use model::{ByteSize, ClientId, JobId, SubjobId};
+
+pub use evm::{EvmAction, EvmExplainArgs, EvmRunArgs};
 
 /// A desktop grid: run unmodified programs on the idle time of ordinary PCs.
 #[derive(Debug, Parser)]
@@ -12,7 +16,8 @@ use model::{ByteSize, ClientId, JobId, SubjobId};
     name = "dcgrid",
     version,
     after_help = "To try it out:\n  dcgrid up                      a grid on this machine, until ctrl-C\n  \
-                  dcgrid run -- echo hi          in another terminal\n  dcgrid submit job.toml --wait  a whole job"
+                  dcgrid run -- echo hi          in another terminal\n  dcgrid submit job.toml --wait  a whole job\n  \
+                  dcgrid evm run -- echo hi      the sandbox alone, without a grid"
 )]
 pub struct Args {
     /// Print JSON instead of text
@@ -78,6 +83,11 @@ pub enum Command {
     },
     /// Show what a program needs to run on the grid
     Wrap(WrapArgs),
+    /// Use the sandbox on its own, without a grid
+    Evm {
+        #[command(subcommand)]
+        action: EvmAction,
+    },
     /// Check this machine and the connection to the server
     Doctor,
     /// Print the JSON Schema of job specs

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         return sandbox::init_main();
     }
     match commands::run(Args::parse()) {
-        Ok(code) => code.into(),
+        Ok(code) => code,
         Err(error) => exit::report(&error).into(),
     }
 }

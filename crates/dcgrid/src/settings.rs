@@ -93,7 +93,8 @@ pub fn default_state() -> anyhow::Result<PathBuf> {
     Ok(user_directory("XDG_DATA_HOME", ".local/share")?.join("dcgrid"))
 }
 
-fn user_directory(variable: &str, below_home: &str) -> anyhow::Result<PathBuf> {
+/// A directory of the user: where `variable` says, or below their home.
+pub fn user_directory(variable: &str, below_home: &str) -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute()) {
         return Ok(path);
     }

@@ -14,7 +14,7 @@ use link::ClientLink;
 use link::keys::verify;
 use model::BlobHash;
 use protocol::client_link::{Lease, manifest_text};
-use protocol::manifest::{Entry, FileKind, Manifest, ManifestError};
+use protocol::manifest::{Entry, Manifest, ManifestError};
 use sandbox::Code;
 use thiserror::Error;
 use tokio::sync::Mutex;
@@ -134,8 +134,8 @@ impl Applications {
         Ok(Tree {
             manifest: manifest_hash,
             root,
-            executables: executables(&manifest),
-            code: code(&manifest),
+            executables: manifest.code().map(str::to_owned).collect(),
+            code: if manifest.makes_code() { Code::Generated } else { Code::Fixed },
             program: manifest.program,
         })
     }
@@ -207,18 +207,6 @@ impl Applications {
             }
         }
     }
-}
-
-/// What a manifest lets be executed or mapped executable.
-fn executables(manifest: &Manifest) -> Vec<String> {
-    let is_code = |entry: &Entry| matches!(entry, Entry::File { kind, .. } if kind.is_code());
-    let code = manifest.entries.iter().filter(|(_, entry)| is_code(entry));
-    code.map(|(path, _)| path.clone()).collect()
-}
-
-fn code(manifest: &Manifest) -> Code {
-    let makes_code = |entry: &Entry| matches!(entry, Entry::File { kind: FileKind::JitProgram, .. });
-    if manifest.entries.values().any(makes_code) { Code::Generated } else { Code::Fixed }
 }
 
 fn disk(path: &Path) -> impl Fn(io::Error) -> ApplicationError {

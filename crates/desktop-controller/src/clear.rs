@@ -9,7 +9,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// Removes a directory and all that is below it. That there is none is as good.
-pub(crate) fn remove_tree(root: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// What the disk says; the rest is then still there.
+pub fn remove_tree(root: &Path) -> io::Result<()> {
     match fs::symlink_metadata(root) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         found => found?,

@@ -20,6 +20,7 @@ mod stamp;
 mod verdict;
 mod work;
 
+pub use clear::remove_tree;
 pub use controller::{Config, Controller};
 pub use error::ControllerError;
 pub use identity::{Membership, membership};

@@ -124,6 +124,18 @@ impl Manifest {
         self.entries.values().filter_map(file).collect()
     }
 
+    /// Paths of the files that may be executed or mapped executable.
+    pub fn code(&self) -> impl Iterator<Item = &str> {
+        let is_code = |entry: &Entry| matches!(entry, Entry::File { kind, .. } if kind.is_code());
+        self.entries.iter().filter(move |(_, entry)| is_code(entry)).map(|(path, _)| path.as_str())
+    }
+
+    /// Whether one of its programs makes code while it runs.
+    pub fn makes_code(&self) -> bool {
+        let makes_code = |entry: &Entry| matches!(entry, Entry::File { kind: FileKind::JitProgram, .. });
+        self.entries.values().any(makes_code)
+    }
+
     /// Checks what [`Manifest::decode`] promises; who writes a manifest calls it before it leaves.
     ///
     /// # Errors

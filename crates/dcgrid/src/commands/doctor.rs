@@ -1,7 +1,7 @@
 //! `dcgrid doctor`: what this machine can give a sandbox, and whether the server can be reached.
 
 use protocol::api::WhoAmI;
-use sandbox::Enforcer;
+use sandbox::{Enforcer, Finding};
 use serde::Serialize;
 
 use crate::args::LoginArgs;
@@ -9,8 +9,9 @@ use crate::exit::Exit;
 use crate::output::{self, Table};
 use crate::settings::connect;
 
-#[derive(Serialize)]
-struct Check {
+/// One thing that was looked at, for people and programs.
+#[derive(Debug, Serialize)]
+pub struct Check {
     what: String,
     ok: bool,
     enforced_by: &'static str,
@@ -19,23 +20,13 @@ struct Check {
 }
 
 pub async fn run(login: &LoginArgs, json: bool) -> anyhow::Result<Exit> {
-    let mut checks: Vec<Check> = sandbox::probe().into_iter().map(from_finding).collect();
+    let mut checks: Vec<Check> = sandbox::probe().into_iter().map(Check::from).collect();
     checks.push(server(login).await);
     let missing = checks.iter().any(|check| !check.ok && check.enforced_by == "nobody");
     if json {
         output::json(&checks);
     } else {
-        let mut table = Table::new(&["what", "state", "enforced by", "detail"]);
-        for check in &checks {
-            let state = if check.ok { "ok" } else { "missing" };
-            table.row([
-                check.what.clone(),
-                state.to_owned(),
-                check.enforced_by.to_owned(),
-                check.detail.clone(),
-            ]);
-        }
-        table.print();
+        Check::table(&checks).print();
         for check in checks.iter().filter(|check| !check.ok) {
             if let Some(fix) = &check.fix {
                 output::note(&format!("{}: {fix}", check.what));
@@ -45,17 +36,30 @@ pub async fn run(login: &LoginArgs, json: bool) -> anyhow::Result<Exit> {
     Ok(if missing { Exit::Failed } else { Exit::Success })
 }
 
-fn from_finding(finding: sandbox::Finding) -> Check {
-    Check {
-        what: finding.what.to_owned(),
-        ok: finding.available,
-        enforced_by: match finding.enforced_by {
-            Enforcer::Kernel => "kernel",
-            Enforcer::DesktopController => "desktop controller",
-            Enforcer::Nobody => "nobody",
-        },
-        detail: finding.detail,
-        fix: finding.fix.map(str::to_owned),
+impl Check {
+    pub fn table(checks: &[Check]) -> Table {
+        let mut table = Table::new(&["what", "state", "enforced by", "detail"]);
+        for Check { what, ok, enforced_by, detail, .. } in checks {
+            let state = if *ok { "ok" } else { "missing" };
+            table.row([what, state, enforced_by, detail.as_str()].map(str::to_owned));
+        }
+        table
+    }
+}
+
+impl From<Finding> for Check {
+    fn from(finding: Finding) -> Self {
+        Check {
+            what: finding.what.to_owned(),
+            ok: finding.available,
+            enforced_by: match finding.enforced_by {
+                Enforcer::Kernel => "kernel",
+                Enforcer::DesktopController => "desktop controller",
+                Enforcer::Nobody => "nobody",
+            },
+            detail: finding.detail,
+            fix: finding.fix.map(str::to_owned),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod client;
 mod doctor;
+mod evm;
 mod get;
 mod grid;
 mod jobs;
@@ -16,6 +17,7 @@ mod wait;
 mod wrap;
 
 use std::io::IsTerminal as _;
+use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 use tracing_subscriber::EnvFilter;
@@ -24,10 +26,11 @@ use crate::args::{Args, Command};
 use crate::exit::Exit;
 use crate::output;
 
-pub fn run(args: Args) -> anyhow::Result<Exit> {
+/// Does what was typed; says how the process is to end.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     start_log(&args);
     let Args { json, login, command, .. } = args;
-    match command {
+    let exit: Exit = match command {
         Command::Up(up) => many_threads()?.block_on(up::run(up, json)),
         Command::Server(server) => many_threads()?.block_on(server::run(server, json)),
         Command::Client(client) => many_threads()?.block_on(client::run(client, &login)),
@@ -51,7 +54,10 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             clap_complete::generate(shell, &mut Args::command(), "dcgrid", &mut std::io::stdout());
             Ok(Exit::Success)
         }
-    }
+        // It ends as the program does, with any number.
+        Command::Evm { action } => return Ok(evm::run(action, json)),
+    }?;
+    Ok(exit.into())
 }
 
 /// Logs to stderr: warnings from the command line, events from the services.

@@ -1,6 +1,5 @@
 //! `dcgrid wrap`: what a program needs, without submitting anything.
 
-use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,6 +8,7 @@ use protocol::manifest::Entry;
 use serde::Serialize;
 
 use crate::args::WrapArgs;
+use crate::commands::evm::tree::lay_out;
 use crate::exit::{Exit, fault};
 use crate::output;
 
@@ -78,19 +78,5 @@ fn unpack(wrapped: &wrap::Wrapped, directory: &Path) -> anyhow::Result<()> {
         let message = format!("'{}' is there already", directory.display());
         return Err(fault(Exit::Usage, message, "name a directory that does not exist"));
     }
-    for (path, entry) in &wrapped.manifest.entries {
-        let target = directory.join(path.trim_start_matches('/'));
-        let context = || format!("can't write '{}'", target.display());
-        std::fs::create_dir_all(target.parent().unwrap_or(directory)).with_context(context)?;
-        match entry {
-            Entry::Directory => std::fs::create_dir_all(&target).with_context(context)?,
-            Entry::Symlink { target: to } => symlink(to, &target).with_context(context)?,
-            Entry::File { hash, kind, .. } => {
-                std::fs::copy(&wrapped.sources[hash], &target).with_context(context)?;
-                let mode = std::fs::Permissions::from_mode(kind.mode());
-                std::fs::set_permissions(&target, mode).with_context(context)?;
-            }
-        }
-    }
-    Ok(())
+    lay_out(wrapped, directory)
 }

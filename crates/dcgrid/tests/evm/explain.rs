@@ -1,0 +1,45 @@
+//! `dcgrid evm explain` says what the sandbox is built from.
+
+use crate::bench::Bench;
+
+fn explain(args: &[&str]) -> serde_json::Value {
+    let bench = Bench::new();
+    let output = bench.command(&[&["explain", "--json"], args].concat()).output().expect("it can be started");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn every_rule_and_every_finding_is_told() {
+    let found = explain(&[]);
+    let rules = found["system_calls"].as_array().expect("a list");
+    assert_eq!(rules.len(), sandbox::filter_rules().count());
+    assert!(
+        rules.iter().all(|rule| rule["reason"].as_str().is_some_and(|reason| reason.len() > 3)),
+        "{rules:?}"
+    );
+    let findings = found["enforced"].as_array().expect("a list");
+    let names = |finding: &serde_json::Value| finding["what"].as_str().map(str::to_owned);
+    let expected: Vec<_> = sandbox::probe().iter().map(|finding| Some(finding.what.to_owned())).collect();
+    assert_eq!(findings.iter().map(names).collect::<Vec<_>>(), expected);
+    assert_eq!(found["application"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_program_is_told_with_what_it_may_start_and_load() {
+    let found = explain(&["sort"]);
+    let application = &found["application"];
+    assert_eq!(application["program"], "/usr/bin/sort");
+    assert!(application["programs"].as_array().is_some_and(|all| all.contains(&"/usr/bin/sort".into())));
+    let libraries = application["libraries"].to_string();
+    assert!(libraries.contains("libc.so.6") && application["makes_code"] == false, "{application}");
+}
+
+#[test]
+fn people_get_tables() {
+    let output = Bench::new().command(&["explain"]).output().expect("it can be started");
+    let text = String::from_utf8_lossy(&output.stdout);
+    for part in ["LIMITS", "SYSTEM CALLS", "ENFORCED", "\topenat", "--memory\t1 GiB"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
