@@ -17,6 +17,9 @@ use crate::error::SandboxError;
 /// User and group id that a program sees itself as.
 pub(crate) const INSIDE_ID: u32 = 1_000;
 
+/// The subjob's home directory, in memory.
+pub(crate) const HOME: &str = "/tmp/home";
+
 /// First id of the slots. Above what systemd, shadow and container tools hand out, below 2³¹, where some file
 /// systems and tools stop.
 const FIRST_SLOT: u32 = 2_000_000_000;
@@ -146,13 +149,14 @@ fn own(path: &Path, id: u32) -> Result<(), SandboxError> {
 }
 
 /// What a program finds in its environment unless the spec says otherwise.
-pub(crate) fn default_environment() -> [(&'static str, OsString); 5] {
+pub(crate) fn default_environment() -> [(&'static str, OsString); 6] {
     [
-        ("HOME", "/tmp/home".into()),
+        ("HOME", HOME.into()),
         ("PATH", "/usr/local/bin:/usr/bin:/bin".into()),
         ("TMPDIR", "/tmp".into()),
         ("USER", "subjob".into()),
         ("LOGNAME", "subjob".into()),
+        ("XDG_RUNTIME_DIR", format!("/run/user/{INSIDE_ID}").into()),
     ]
 }
 

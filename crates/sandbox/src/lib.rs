@@ -22,6 +22,7 @@ mod exit;
 mod filter;
 mod identity;
 mod init;
+mod layout;
 mod message;
 mod probe;
 mod running;

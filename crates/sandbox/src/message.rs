@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Ended;
 use crate::identity::Identity;
+use crate::layout::Place;
 use crate::spec::Code;
 
 /// Largest message: the kernel takes about as much of arguments and environment in one execve.
@@ -32,6 +33,8 @@ pub(crate) struct Setup {
     pub root: OsString,
     pub work: OsString,
     pub program: OsString,
+    /// What is executable, seen from inside.
+    pub places: Vec<Place>,
     pub code: Code,
     pub args: Vec<OsString>,
     /// `NAME=value`, in the order given.
@@ -196,7 +199,8 @@ mod tests {
             root: "/var/lib/grid/root".into(),
             work: "/var/lib/grid/work".into(),
             program: "/usr/bin/hmmsearch".into(),
-            code: Code::Generated,
+            places: vec![Place::Directory("/usr/bin".into()), Place::File("/app/tool".into())],
+            code: Code::Fixed,
             args: vec!["--cpu".into(), "1".into()],
             env: vec!["LANG=C".into()],
             stdin: Some("/var/lib/grid/in".into()),

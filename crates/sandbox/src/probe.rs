@@ -7,6 +7,7 @@ use model::ByteSize;
 
 use crate::control_group::{ControlGroup, Hierarchies};
 use crate::identity::is_privileged;
+use crate::init::landlock_is_usable as is_usable;
 use crate::spec::Bounds;
 use crate::sys;
 
@@ -41,7 +42,7 @@ const FIX_NAMESPACES: &str = "run the client as a system service, or allow user 
 
 /// Looks at the machine. Makes a control group for a moment and removes it again; changes nothing else.
 pub fn probe() -> Vec<Finding> {
-    let mut findings = vec![namespaces(), seccomp(), landlock(), overlay()];
+    let mut findings = vec![namespaces(), seccomp(), landlock(), overlay(), own_directories(), fixed_code()];
     findings.extend(control_groups());
     findings
 }
@@ -87,25 +88,90 @@ fn seccomp() -> Finding {
 
 fn landlock() -> Finding {
     let abi = sys::landlock_abi();
+    let available = is_usable(abi);
     Finding {
         what: "Landlock",
-        available: abi.is_some(),
-        enforced_by: if abi.is_some() { Enforcer::Kernel } else { Enforcer::Nobody },
-        detail: abi.map_or("not in this kernel, or switched off".to_owned(), |abi| format!("ABI {abi}")),
-        fix: abi.is_none().then_some("boot a kernel with CONFIG_SECURITY_LANDLOCK and landlock in lsm="),
+        available,
+        // The mounts say the same; without Landlock, they are the only ones to say it.
+        enforced_by: Enforcer::Kernel,
+        detail: match abi {
+            Some(abi) if available => format!("ABI {abi}"),
+            Some(abi) => format!("ABI {abi}, too old: mounts and the filter alone"),
+            None => "not in this kernel, or switched off: mounts and the filter alone".to_owned(),
+        },
+        fix: (!available).then_some("boot a kernel with CONFIG_SECURITY_LANDLOCK and landlock in lsm="),
     }
 }
 
 fn overlay() -> Finding {
     let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let available = known.lines().any(|line| line.split_whitespace().last() == Some("overlay"));
+    let is_there = known.lines().any(|line| line.split_whitespace().last() == Some("overlay"));
+    let available = is_there && (is_privileged() || kernel_is_at_least(OVERLAY_FOR_USERS));
     Finding {
         what: "overlay file system",
         available,
-        enforced_by: if available { Enforcer::Kernel } else { Enforcer::Nobody },
-        detail: if available { "in the kernel" } else { "not in the kernel, or not loaded" }.to_owned(),
-        fix: (!available).then_some("modprobe overlay"),
+        enforced_by: Enforcer::Kernel,
+        detail: match (is_there, available) {
+            (_, true) => "mounts tell no path of the application",
+            (true, false) => {
+                "not for ordinary users before Linux 5.11: mounts tell where the application lies"
+            }
+            (false, _) => "not in the kernel, or not loaded: mounts tell where the application lies",
+        }
+        .to_owned(),
+        fix: (!available).then_some("modprobe overlay, or Linux 5.11 or newer"),
     }
+}
+
+/// Whether a program can write where its files lie. The file system of the client's state must be able to show
+/// files as somebody else's too, which ext4, xfs and btrfs are.
+fn own_directories() -> Finding {
+    let available = overlay().available && (!is_privileged() || kernel_is_at_least(OVERLAY_MAPS_IDS));
+    Finding {
+        what: "own directories",
+        available,
+        enforced_by: Enforcer::Kernel,
+        detail: if available {
+            "programs can write beside their own files, privately"
+        } else {
+            "programs can't write beside their own files"
+        }
+        .to_owned(),
+        fix: (!available).then_some("overlay in the kernel, and for a system service Linux 5.19 or newer"),
+    }
+}
+
+fn fixed_code() -> Finding {
+    let available = sys::can_refuse_new_code();
+    Finding {
+        what: "fixed code",
+        available,
+        enforced_by: Enforcer::Kernel,
+        detail: if available {
+            "memory that was written never becomes executable"
+        } else {
+            "by the filter alone"
+        }
+        .to_owned(),
+        fix: (!available).then_some("use Linux 6.3 or newer"),
+    }
+}
+
+/// The first Linux in which an ordinary user can mount an overlay in a user namespace.
+const OVERLAY_FOR_USERS: (u32, u32) = (5, 11);
+
+/// The first Linux in which an overlay can be made of files that are shown as somebody else's.
+const OVERLAY_MAPS_IDS: (u32, u32) = (5, 19);
+
+fn kernel_is_at_least(wanted: (u32, u32)) -> bool {
+    let name = rustix::system::uname();
+    version(&name.release().to_string_lossy()).is_some_and(|found| found >= wanted)
+}
+
+/// Major and minor number of a release such as `6.1.0-18-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Tries for real: what a group was made with is there.
@@ -143,6 +209,13 @@ fn control_groups() -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_read_from_releases() {
+        assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(version("5.15-generic"), Some((5, 15)));
+        assert_eq!((version("6"), version("")), (None, None));
+    }
 
     #[test]
     fn every_missing_ability_comes_with_a_cure() {

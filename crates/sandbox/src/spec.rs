@@ -154,6 +154,9 @@ impl Spec {
         if !is_plain_absolute(&self.program) {
             return bad("program", "it must be an absolute path without '..'");
         }
+        if !self.executables.iter().all(|path| is_plain_absolute(path) && path.parent().is_some()) {
+            return bad("executables", "they must be absolute paths without '..'");
+        }
         let texts = self.args.iter().chain(self.env.iter().flat_map(|(name, value)| [name, value]));
         if texts.into_iter().any(|text| text.as_bytes().contains(&0)) {
             return bad("command", "an argument or environment variable holds a NUL byte");
@@ -258,6 +261,8 @@ mod tests {
         check(|spec| spec.stderr = Output::File("stderr".into()), Some("stderr"));
         check(|spec| spec.stdin = Stdin::File("/dev/zero".into()), Some("stdin"));
         check(|spec| spec.program = "bin/true".into(), Some("program"));
+        check(|spec| spec.executables.push("../true".into()), Some("executables"));
+        check(|spec| spec.executables.push("/".into()), Some("executables"));
     }
 
     #[test]

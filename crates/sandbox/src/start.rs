@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::control_group::{ControlGroup, Hierarchies};
 use crate::error::SandboxError;
 use crate::identity::{Claim, Identity, default_environment};
+use crate::layout::exec_places;
 use crate::message::{self, MAX_MESSAGE, Setup};
 use crate::running::Running;
 use crate::spec::{Output, Spec, Stdin};
@@ -117,6 +118,7 @@ fn setup_message(spec: &Spec, identity: Identity, group: &ControlGroup) -> Setup
         root: spec.root.clone().into(),
         work: spec.work.clone().into(),
         program: spec.program.clone().into(),
+        places: exec_places(&spec.executables),
         code: spec.code,
         args: spec.args.clone(),
         env: environment(&spec.env),

@@ -4,16 +4,20 @@
 //! | process | steps |
 //! | --- | --- |
 //! | init (`mod`) | close inherited files · read the setup · open the doors of the control groups · own session · drop groups, or enter a user namespace · new namespaces · fork pid 1 · wait |
-//! | VM Portal, pid 1 (`portal`) | die with init · host name · loopback · root (`root`) · fork · map the program's ids · give up privileges · reap |
-//! | program (`program`) | first to go · user namespace and ids · limits · `/work` · join the control groups · hide them · priority · capabilities · no new privileges · standard input · signals · filter · execute |
+//! | VM Portal, pid 1 (`portal`) | die with init · host name · loopback · root (`root`, `application`) · fork · map the program's ids · give up privileges · reap |
+//! | program (`program`) | first to go · user namespace and ids · limits · `/work` · join the control groups · hide them · priority · capabilities · no new privileges · standard input · signals · no new code · Landlock · filter · execute |
 //!
 //! Each of these processes has one thread.
 
+mod application;
+mod landlock;
+mod mounts;
 mod places;
 mod portal;
 mod program;
 mod root;
 mod step;
+mod user_namespace;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -26,6 +30,7 @@ use rustix::fs::{FileType, Mode};
 use rustix::process::{Pid, WaitOptions};
 use rustix::thread::UnshareFlags;
 
+pub(crate) use self::landlock::is_usable as landlock_is_usable;
 use self::step::{StepError, step, step_at};
 use crate::exit::Ended;
 use crate::identity::{INSIDE_ID, Identity};

@@ -4,6 +4,25 @@
 /// Top-level names that are ours whatever the application tree holds.
 pub(super) const RESERVED: &[&str] = &["proc", "sys", "dev", "tmp", "work"];
 
+/// Directories that the root has in any case, to mount upon.
+pub(super) const MOUNT_POINTS: &[&str] =
+    &["proc", "dev", "tmp", "work", "var/tmp", "run/lock", "run/user/1000", NO_INTERFACES];
+
+/// A directory in memory that the subjob can write to, and why.
+pub(super) struct Free {
+    pub path: &'static str,
+    pub mode: u32,
+    #[cfg_attr(not(test), expect(dead_code, reason = "written for the reader, checked by the test"))]
+    pub reason: &'static str,
+}
+
+pub(super) const FREE: &[Free] = &[
+    Free { path: "tmp", mode: 0o1777, reason: "temporary files, and the home directory" },
+    Free { path: "var/tmp", mode: 0o1777, reason: "temporary files of programs that want them kept" },
+    Free { path: "run/lock", mode: 0o1777, reason: "lock files of programs that share a device" },
+    Free { path: "run/user/1000", mode: 0o700, reason: "sockets: where XDG_RUNTIME_DIR is" },
+];
+
 /// A device that the host lends, and why a program may have it.
 pub(super) struct Device {
     pub name: &'static str,
@@ -112,6 +131,7 @@ mod tests {
     fn everything_lent_or_taken_away_has_a_reason() {
         assert!(DEVICES.iter().all(|device| !device.reason.is_empty()));
         assert!(SEEN.iter().all(|seen| !seen.reason.is_empty() && seen.path.starts_with("sys/")));
+        assert!(FREE.iter().all(|free| !free.reason.is_empty() && MOUNT_POINTS.contains(&free.path)));
         assert!(MASKED.iter().all(|masked| !masked.reason.is_empty() && masked.path.starts_with("proc/")));
     }
 

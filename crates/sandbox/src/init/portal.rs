@@ -83,12 +83,13 @@ fn prepare<'a>(
     step("die with init", rustix::process::set_parent_process_death_signal(Some(Signal::KILL)))?;
     step("set the host name", rustix::system::sethostname(b"subjob"))?;
     step("bring up the loopback interface", sys::raise_loopback())?;
-    let stdin = root::build(setup)?.or(piped);
+    let mut root = root::build(setup)?;
+    root.stdin = root.stdin.or(piped);
     let (ours, theirs) = step("make a socket", UnixStream::pair())?;
     let signals = step("watch for children", ChildSignals::new())?;
     let session_weight = open_session_weight()?;
     match step("fork the program", sys::fork())? {
-        Fork::Child => program::run(setup, doors, stdin, theirs),
+        Fork::Child => program::run(setup, doors, root, theirs),
         Fork::Parent { child } => Ok(Portal {
             channel,
             setup,

@@ -12,11 +12,14 @@ use rustix::fs::{Gid, Uid};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
+use super::landlock;
 use super::portal::Word;
+use super::root::Root;
 use super::step::{StepError, step, step_at};
 use crate::filter::{self, Connects, Listener, Profile};
 use crate::identity::{INSIDE_ID, Identity};
 use crate::message::{self, Setup};
+use crate::spec::Code;
 use crate::sys;
 
 /// Descriptors a program has to begin with, and at most.
@@ -38,8 +41,8 @@ impl From<StepError> for Failure {
 
 /// Takes the steps and executes the program. Failures go to the VM Portal by `portal`, which closes by itself
 /// when the program runs.
-pub(super) fn run(setup: &Setup, doors: &[File], stdin: Option<File>, mut portal: UnixStream) -> ! {
-    let word = match prepare(setup, doors, stdin, &mut portal) {
+pub(super) fn run(setup: &Setup, doors: &[File], root: Root, mut portal: UnixStream) -> ! {
+    let word = match prepare(setup, doors, root, &mut portal) {
         Ok(never) => match never {},
         Err(Failure::Step(e)) => Word::Failed(e.to_string()),
         Err(Failure::Execute(e)) => {
@@ -54,11 +57,12 @@ pub(super) fn run(setup: &Setup, doors: &[File], stdin: Option<File>, mut portal
 fn prepare(
     setup: &Setup,
     doors: &[File],
-    stdin: Option<File>,
+    root: Root,
     portal: &mut UnixStream,
 ) -> Result<Infallible, Failure> {
     let (program, args, env) = command(setup)?;
     let filter = filter::compile(Profile { code: setup.code, connects: Connects::Free });
+    let rules = landlock::rules(&setup.places, &root.writable)?;
     become_first_to_go()?;
     if matches!(setup.identity, Identity::Slot { .. }) {
         enter_user_namespace(portal)?;
@@ -71,11 +75,17 @@ fn prepare(
     take_lowest_priority()?;
     drop_capabilities()?;
     step("refuse new privileges", rustix::thread::set_no_new_privs(true))?;
-    if let Some(file) = stdin {
+    if let Some(file) = root.stdin {
         step("set the standard input", rustix::stdio::dup2_stdin(file))?;
     }
     step("restore the signals", sys::restore_signals())?;
     step("keep files from the program", sys::close_others_on_execute())?;
+    if setup.code == Code::Fixed {
+        step("refuse new code", sys::refuse_new_code())?;
+    }
+    if let Some(rules) = rules {
+        step("put the Landlock rules in force", rules.restrict_self())?;
+    }
     // Last, because it takes away calls that the steps before need.
     step("install the system call filter", filter::install(&filter, Listener::None))?;
     sys::execute(&program, &args, &env).map_err(Failure::Execute)

@@ -5,18 +5,20 @@
 #![allow(unsafe_code)]
 
 mod landlock;
+mod mount;
 mod network;
 mod priority;
 mod process;
 #[allow(dead_code, reason = "for the broker of the network")]
 mod seccomp;
 
-pub(crate) use landlock::landlock_abi;
+pub(crate) use landlock::{Handled, Ruleset, landlock_abi};
+pub(crate) use mount::{add_mount_attributes, map_mount_ids};
 pub(crate) use network::raise_loopback;
 pub(crate) use priority::{take_idle_io_class, take_idle_scheduling_class};
 pub(crate) use process::{
-    ChildSignals, Fork, children_usage, close_inherited, close_others_on_execute, execute, exit_now, fork,
-    restore_signals, signal_all_others, unshare,
+    ChildSignals, Fork, can_refuse_new_code, children_usage, close_inherited, close_others_on_execute,
+    execute, exit_now, fork, refuse_new_code, restore_signals, signal_all_others, unshare,
 };
 #[allow(unused_imports, dead_code, reason = "for the broker of the network")]
 pub(crate) use seccomp::{Notification, Notifications, Place, Reply, Then};

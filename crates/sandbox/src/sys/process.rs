@@ -156,6 +156,28 @@ pub(crate) fn restore_signals() -> io::Result<()> {
     checked(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) }).map(|_| ())
 }
 
+/// Has the kernel refuse this process, and all that it will start, memory that becomes executable after it was
+/// not. False when the kernel can't, which is before Linux 6.3.
+///
+/// # Errors
+/// What else the kernel says.
+pub(crate) fn refuse_new_code() -> io::Result<bool> {
+    let none: libc::c_ulong = 0;
+    let how = libc::c_ulong::from(libc::PR_MDWE_REFUSE_EXEC_GAIN);
+    // SAFETY: prctl takes integers here.
+    match checked(unsafe { libc::prctl(libc::PR_SET_MDWE, how, none, none, none) }) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        result => result.map(|_| true),
+    }
+}
+
+/// Whether the kernel knows what [`refuse_new_code`] asks for.
+pub(crate) fn can_refuse_new_code() -> bool {
+    let none: libc::c_ulong = 0;
+    // SAFETY: prctl takes integers here, and answers one.
+    checked(unsafe { libc::prctl(libc::PR_GET_MDWE, none, none, none, none) }).is_ok()
+}
+
 /// What the children that were waited for have used, with theirs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChildUsage {

@@ -21,6 +21,7 @@ pub const PROGRAM_VARIABLE: &str = "SANDBOX_TEST_PROGRAM";
 
 /// The same for the program of the acts.
 pub const ACTS_VARIABLE: &str = "SANDBOX_TEST_ACTS";
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite");
 
 /// Says past the harness's capture that a test did not test anything here.
 pub fn skip(reason: &str) {
@@ -37,7 +38,7 @@ pub fn compile_program(to: &Path) -> Option<()> {
     if let Some(program) = std::env::var_os(PROGRAM_VARIABLE) {
         return fs::copy(program, to).ok().map(|_| ());
     }
-    compile(&[concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/hostile.c").into()], to)
+    compile(&["hostile.c", "files.c"].map(|name| Path::new(SOURCES).join(name)), to)
 }
 
 /// Compiles the program of the hostile acts, once per process.
@@ -47,7 +48,7 @@ pub fn compile_acts(to: &Path) -> Option<()> {
         if let Some(program) = std::env::var_os(ACTS_VARIABLE) {
             return fs::read(program).ok();
         }
-        let sources = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/acts")).unwrap();
+        let sources = fs::read_dir(Path::new(SOURCES).join("acts")).unwrap();
         let sources = sources.map(|entry| entry.unwrap().path());
         let sources: Vec<PathBuf> = sources.filter(|path| path.extension() == Some("c".as_ref())).collect();
         let directory = TempDir::new().unwrap();

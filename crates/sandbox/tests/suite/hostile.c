@@ -30,6 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
+int file(int argc, char **argv);
+
 static void say(const char *name, long result) {
     printf("%s %d\n", name, result < 0 ? errno : 0);
     fflush(stdout);
@@ -285,11 +287,14 @@ static int fill(const char *path, const char *mib) {
     static char block[1 << 20];
     memset(block, 1, sizeof block);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    for (long i = 0; i < atol(mib); i++)
-        if (write(fd, block, sizeof block) != sizeof block) {
+    for (long left = atol(mib) << 20; left > 0;) {
+        ssize_t written = write(fd, block, sizeof block);
+        if (written < 0) {
             say("fill", -1);
             return 1;
         }
+        left -= written;
+    }
     say("fill", 0);
     return 0;
 }
@@ -377,6 +382,14 @@ int main(int argc, char **argv) {
     if (!strcmp(act, "read")) return try_open(a, O_RDONLY);
     if (!strcmp(act, "write")) return try_open(a, O_WRONLY);
     if (!strcmp(act, "create")) return try_open(a, O_WRONLY | O_CREAT);
+    if (!strcmp(act, "file")) return file(argc - 1, argv + 1);
+    if (!strcmp(act, "see_writes")) {
+        FILE *f = fopen(a, "a");
+        if (!f || fputs("more\n", f) < 0 || fclose(f)) return 1;
+        f = fopen(a, "r");
+        for (int c; f && (c = getc(f)) != EOF;) putchar(c);
+        return !f;
+    }
     if (!strcmp(act, "list")) {
         DIR *dir = opendir(a);
         for (struct dirent *e; dir && (e = readdir(dir));) if (e->d_name[0] != '.') puts(e->d_name);

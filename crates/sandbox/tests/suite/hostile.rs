@@ -193,12 +193,13 @@ fn the_hosts_files() {
     let listing = bench.act(&["list", "/"]).ok();
     let mut names: Vec<&str> = listing.lines().collect();
     names.sort_unstable();
-    assert_eq!(names, ["bin", "dev", "etc", "proc", "sys", "tmp", "usr", "work"]);
+    assert_eq!(names, ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "usr", "var", "work"]);
     let listing = bench.act(&["list", "/dev"]).ok();
     let mut names: Vec<&str> = listing.lines().collect();
     names.sort_unstable();
     let expect = [
-        "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero",
+        "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout",
+        "urandom", "zero",
     ];
     assert_eq!(names, expect);
 }

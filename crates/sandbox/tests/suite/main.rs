@@ -12,4 +12,5 @@ mod hostile;
 mod leftovers;
 mod limits;
 mod program;
+mod root;
 mod unprivileged;

@@ -119,7 +119,11 @@ fn has_the_environment_it_was_given_and_none_of_ours() {
     let mut found: Vec<&str> = found.lines().collect();
     found.sort_unstable();
     let path = "PATH=/usr/local/bin:/usr/bin:/bin";
-    assert_eq!(found, ["HOME=/work", "LANG=C", "LOGNAME=subjob", path, "TMPDIR=/tmp", "USER=subjob"]);
+    let runtime = "XDG_RUNTIME_DIR=/run/user/1000";
+    assert_eq!(
+        found,
+        ["HOME=/work", "LANG=C", "LOGNAME=subjob", path, "TMPDIR=/tmp", "USER=subjob", runtime]
+    );
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn keeps_what_it_writes_in_its_work_directory() {
     let Some(mut bench) = Bench::new() else { return };
     let outcome = bench.act(&["fill", "result", "1"]);
     assert_eq!(fs::metadata(outcome.work.join("result")).unwrap().len(), 1 << 20);
-    for scratch in ["/tmp/a", "/tmp/home/a", "/dev/shm/a"] {
+    for scratch in ["/tmp/a", "/tmp/home/a", "/dev/shm/a", "/var/tmp/a", "/run/lock/a", "/run/user/1000/a"] {
         assert_eq!(bench.act(&["fill", scratch, "1"]).ok(), "fill 0\n", "{scratch}");
     }
 }

@@ -59,7 +59,7 @@ ACT(list_home) { return try_open("/home", O_RDONLY | O_DIRECTORY); }
 ACT(list_root_home) { return try_open("/root", O_RDONLY | O_DIRECTORY); }
 ACT(read_machine_id) { return try_open("/etc/machine-id", O_RDONLY); }
 ACT(list_var_lib) { return try_open("/var/lib", O_RDONLY | O_DIRECTORY); }
-ACT(list_run) { return try_open("/run", O_RDONLY | O_DIRECTORY); }
+ACT(list_run) { return try_open("/run/systemd", O_RDONLY | O_DIRECTORY); }
 ACT(list_block_devices) { return try_open("/sys/class/block", O_RDONLY | O_DIRECTORY); }
 ACT(list_control_groups) { return try_open("/sys/fs/cgroup", O_RDONLY | O_DIRECTORY); }
 ACT(list_kernel_settings) { return try_open("/sys/kernel", O_RDONLY | O_DIRECTORY); }
