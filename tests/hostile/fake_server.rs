@@ -91,7 +91,7 @@ impl Trap {
             shell_text: None,
         });
         let wrapped = wrapped.expect("every system has it");
-        let read = |path: &std::path::PathBuf| std::fs::read(path).expect("it was just wrapped");
+        let read = |source: &wrap::Source| source.read().expect("it was just wrapped");
         let blobs = wrapped.sources.values().map(read).chain([b"input".to_vec()]).collect();
         self.lease_of(fence, &wrapped.manifest, blobs, change)
     }

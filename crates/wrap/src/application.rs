@@ -1,18 +1,12 @@
-//! The application as it grows: what is at which path inside it, and in the end the manifest.
+//! The application as it grows: what is at which path inside it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-
-use model::{BlobHash, ByteSize};
-use protocol::manifest::{Entry, MANIFEST_VERSION, Manifest};
 
 use crate::error::WrapError;
-use crate::hash::{Hashed, hash_files};
-use crate::host::{Found, Host, Link, normalize, split};
-use crate::loader::Loader;
-use crate::register::{Candidate, Rules, register};
-use crate::report::{IncludedFile, Reason, Report, Warning};
+use crate::host::{Found, Link, normalize, split};
+use crate::report::{Reason, Warning};
+use crate::seal::Sealer;
 use crate::{Wrapped, host};
 
 /// Most links followed inside the application, as in the kernel.
@@ -29,7 +23,7 @@ pub(crate) struct Application {
 }
 
 #[derive(Clone, Debug)]
-enum Planned {
+pub(crate) enum Planned {
     File { source: String, executable: bool, reason: Reason },
     Link { target: String },
     Directory,
@@ -101,18 +95,15 @@ impl Application {
         self.entries.keys().chain(self.moved.keys()).map(|path| split(path).1)
     }
 
-    /// Hashes the files, registers them and writes the manifest.
+    /// Settles where everything lies, and has it sealed.
     ///
     /// # Errors
-    /// A file that can't be read or is being changed, or that no sandbox would run; two files for one place, too
-    /// many entries.
+    /// Two files for one place; else as [`Sealer::seal`].
     pub fn finish(
         mut self,
-        host: &Host,
-        loader: &mut Loader,
-        rules: &Rules,
+        sealer: Sealer<'_>,
         program: &str,
-        mut warnings: Vec<Warning>,
+        warnings: Vec<Warning>,
     ) -> Result<Wrapped, WrapError> {
         self.put_moved()?;
         for (path, target) in std::mem::take(&mut self.fallback_links) {
@@ -121,51 +112,7 @@ impl Application {
         }
         self.drop_implied_directories();
 
-        let mut sources: Vec<PathBuf> = Vec::new();
-        let mut numbers: HashMap<String, usize> = HashMap::new();
-        for planned in self.entries.values() {
-            if let Planned::File { source, .. } = planned {
-                numbers.entry(source.clone()).or_insert_with(|| {
-                    sources.push(host.real(source));
-                    sources.len() - 1
-                });
-            }
-        }
-        let hashes = hash_files(&sources)?;
-        let files = self.entries.iter().filter_map(|(place, planned)| match planned {
-            Planned::File { source, executable, .. } => {
-                let looks = hashes[numbers[source]].looks;
-                Some(Candidate { place, source, executable: *executable, looks })
-            }
-            Planned::Link { .. } | Planned::Directory => None,
-        });
-        let registered = register(host, loader, rules, files)?;
-        warnings.extend(registered.warnings);
-
-        let mut report = Report { warnings, jit: registered.jit, ..Report::default() };
-        let mut entries = BTreeMap::new();
-        for (path, planned) in self.entries {
-            let entry = match planned {
-                Planned::Link { target } => {
-                    report.links += 1;
-                    Entry::Symlink { target }
-                }
-                Planned::Directory => Entry::Directory,
-                Planned::File { source, reason, .. } => {
-                    let Hashed { hash, size, .. } = hashes[numbers[&source]];
-                    report.files.insert(path.clone(), IncludedFile { source, size: ByteSize(size), reason });
-                    Entry::File { hash, size, kind: registered.kinds[&path] }
-                }
-            };
-            entries.insert(path, entry);
-        }
-        let name = split(program).1.to_owned();
-        let manifest = Manifest { version: MANIFEST_VERSION, name, program: program.into(), entries };
-        manifest.check()?;
-        report.bytes = ByteSize(manifest.blobs().values().sum());
-        let sources: BTreeMap<BlobHash, PathBuf> =
-            hashes.iter().map(|hashed| hashed.hash).zip(sources).collect();
-        Ok(Wrapped { manifest, sources, report })
+        sealer.seal(self.entries, program, warnings)
     }
 
     fn put_moved(&mut self) -> Result<(), WrapError> {

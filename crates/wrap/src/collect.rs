@@ -27,6 +27,7 @@ use crate::loader::Loader;
 use crate::register::Rules;
 use crate::report::Warning;
 use crate::script::{LINE_LIMIT, shebang};
+use crate::seal::Sealer;
 use crate::{Request, Wrapped};
 use trees::Tree;
 
@@ -192,7 +193,8 @@ impl Collector {
         let mut warnings = self.warnings;
         warnings.extend(missing.map(|(library, needed_by)| Warning::LibraryNotFound { library, needed_by }));
         let warnings = warnings.into_iter().collect();
-        self.application.finish(&self.host, &mut self.loader, &self.rules, program, warnings)
+        let sealer = Sealer { host: &self.host, loader: &mut self.loader, rules: &self.rules };
+        self.application.finish(sealer, program, warnings)
     }
 }
 

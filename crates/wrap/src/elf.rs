@@ -71,7 +71,7 @@ pub(crate) fn read(file: File) -> Result<Elf, ElfError> {
     parse(&ReadCache::new(file))
 }
 
-fn parse<'data, R: ReadRef<'data>>(data: R) -> Result<Elf, ElfError> {
+pub(crate) fn parse<'data, R: ReadRef<'data>>(data: R) -> Result<Elf, ElfError> {
     let ident = data.read_bytes_at(0, 20).map_err(|()| ElfError::NotElf)?;
     if ident[..4] != elf::ELFMAG {
         return Err(ElfError::NotElf);

@@ -23,10 +23,13 @@ mod layout;
 mod ld_conf;
 mod loader;
 
+mod redirect;
 mod register;
 mod report;
 mod script;
+mod seal;
 mod shell;
+mod source;
 mod suggest;
 #[cfg(test)]
 mod testing;
@@ -39,8 +42,10 @@ use model::BlobHash;
 use protocol::manifest::Manifest;
 
 pub use error::{MissingLibrary, WrapError};
+pub use redirect::Patch;
 pub use register::Jit;
 pub use report::{IncludedFile, Reason, Report, Warning};
+pub use source::Source;
 
 /// What to wrap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,9 +74,9 @@ pub fn is_shell(program: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrapped {
     pub manifest: Manifest,
-    /// Where on this machine the content of each of the manifest's files is. A file may change after this: who
-    /// sends it must hash what it sends.
-    pub sources: BTreeMap<BlobHash, PathBuf>,
+    /// What the content of each of the manifest's files is made of. A file may change after this: who sends it must
+    /// hash what it sends.
+    pub sources: BTreeMap<BlobHash, Source>,
     pub report: Report,
 }
 

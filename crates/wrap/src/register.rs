@@ -31,7 +31,7 @@ pub(crate) struct Rules {
     pub jit: Jit,
     /// ELF files without which the application can't start.
     pub essential: HashSet<String>,
-    /// Loaders named by programs: the kernel executes them.
+    /// Loaders named by programs: the portal loader maps them, so that the kernel need not execute them.
     pub loaders: HashSet<String>,
 }
 
@@ -121,7 +121,7 @@ fn elf_kind(
         }
         return leave(hazard.text().to_owned());
     }
-    Ok(match (elf.is_program || rules.loaders.contains(file.source), file.executable) {
+    Ok(match (elf.is_program && !rules.loaders.contains(file.source), file.executable) {
         (true, true) => FileKind::Program,
         // Can't be executed on the host either, nor loaded as a library.
         (true, false) => FileKind::Data,
@@ -172,8 +172,8 @@ mod tests {
         check(&rules, ("/s", false, Looks::Text, b"#!/bin/sh"), FileKind::Data);
         check(&rules, ("/x.jar", true, Looks::Other, b"PK\0"), FileKind::Data);
         check(&rules, ("/core", true, Looks::Elf, &program[..40]), FileKind::Data);
-        let loaders = Rules { loaders: ["/l.so".to_owned()].into(), ..Rules::default() };
-        check(&loaders, ("/l.so", true, Looks::Elf, &library), FileKind::Program);
+        let loaders = Rules { loaders: ["/p".to_owned()].into(), ..Rules::default() };
+        check(&loaders, ("/p", true, Looks::Elf, &program), FileKind::Library);
     }
 
     #[test]

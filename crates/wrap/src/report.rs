@@ -46,6 +46,8 @@ pub enum Reason {
     Path { named_in: String },
     /// It belongs to the program's package or to one that it depends on.
     Package { name: String },
+    /// It is ours, and runs before each of the programs.
+    PortalLoader,
     /// A link inside an included directory leads to it.
     LinkTarget { of: String },
 }
@@ -60,6 +62,7 @@ impl Reason {
             }
             Reason::Command { .. } | Reason::Path { .. } => "(named in scripts)",
             Reason::Package { name } => name,
+            Reason::PortalLoader => "(portal loader)",
             Reason::LinkTarget { .. } => "(targets of links)",
         }
     }
@@ -76,6 +79,7 @@ impl fmt::Display for Reason {
             Reason::Command { named_in } => write!(f, "command named in {named_in}"),
             Reason::Path { named_in } => write!(f, "path named in {named_in}"),
             Reason::Package { name } => write!(f, "part of package {name}"),
+            Reason::PortalLoader => f.write_str("the portal loader, which runs before every program"),
             Reason::LinkTarget { of } => write!(f, "target of the link {of}"),
         }
     }
@@ -96,6 +100,8 @@ pub enum Warning {
     LeftOut { path: String, why: String },
     /// A file that came along is there to be read only: it can be neither executed nor loaded.
     NotRegistered { path: String, why: String },
+    /// A program that starts without the portal loader: its crashes come without a backtrace.
+    NotRewritten { path: String, why: String },
 }
 
 impl fmt::Display for Warning {
@@ -117,6 +123,12 @@ impl fmt::Display for Warning {
                  program needs it to run, include deb:{package}"
             ),
             Warning::NotRegistered { path, why } => write!(f, "{path} can't be executed or loaded: {why}"),
+            Warning::NotRewritten { path, why } => {
+                write!(
+                    f,
+                    "{path} starts without the portal loader, so its crashes come without a backtrace: {why}"
+                )
+            }
             Warning::LeftOut { path, why } => write!(f, "{path} is left out: {why}"),
         }
     }

@@ -39,6 +39,24 @@ impl Tree {
     }
 }
 
+/// Numbers that are the same in every run (xorshift).
+pub(crate) struct Random(u64);
+
+impl Default for Random {
+    fn default() -> Self {
+        Random(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl Random {
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % end as u64).unwrap()
+    }
+}
+
 /// An ELF file with nothing but what the loader looks at first.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct TestElf<'a> {

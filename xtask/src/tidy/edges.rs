@@ -16,8 +16,8 @@ const EDGES: &[(&str, Uses)] = &[
     ("node-manager", Uses::Only(&["model"])),
     ("link", Uses::Only(&["protocol", "model"])),
     ("portal-loader", Uses::Only(&[])),
-    ("wrap", Uses::Only(&["protocol", "model"])),
-    ("sandbox", Uses::Only(&["protocol", "model"])),
+    ("wrap", Uses::Only(&["portal-loader", "protocol", "model"])),
+    ("sandbox", Uses::Only(&["portal-loader", "protocol", "model"])),
     ("sandbox-fs", Uses::Only(&["protocol", "model"])),
     (
         "server",
@@ -101,7 +101,7 @@ mod tests {
             &["resource-scheduler"],
             &["0 'job-manager' may use model, not 'resource-scheduler'"],
         );
-        check("sandbox", &["link"], &["0 'sandbox' may use protocol, model, not 'link'"]);
+        check("sandbox", &["link"], &["0 'sandbox' may use portal-loader, protocol, model, not 'link'"]);
         check("xtask", &["model"], &["0 'xtask' may use none of our crates, not 'model'"]);
         for layer in ["job-manager", "resource-scheduler", "node-manager"] {
             let package = Crate {

@@ -11,6 +11,7 @@ use model::{BlobHash, ByteSize};
 use protocol::api::{ProblemCode, SubmitReply, SubmitRequest};
 use protocol::spec::{Document, SecretSource, Spec, resolve};
 use serde::Serialize;
+use wrap::Source;
 
 use crate::args::{LoginArgs, SubmitArgs};
 use crate::commands::local_files::{LocalFiles, shell_text};
@@ -105,7 +106,7 @@ pub struct ReadyJob {
     manifest: Vec<u8>,
     manifest_hash: BlobHash,
     /// Everything that may have to be uploaded: the application's files and the inputs.
-    sources: BTreeMap<BlobHash, PathBuf>,
+    sources: BTreeMap<BlobHash, Source>,
     application_files: usize,
     application_bytes: u64,
 }
@@ -138,7 +139,7 @@ pub fn prepare(text: SpecText) -> anyhow::Result<ReadyJob> {
     let subjobs = resolved.plan.subjobs().unwrap_or(0);
     let mut sources = wrapped.sources;
     for (path, content) in &files.found {
-        sources.insert(content.hash, text.base.join(path));
+        sources.insert(content.hash, Source::File(text.base.join(path)));
     }
     let secrets = read_secrets(&spec, &text.base)?;
     let sizes = wrapped.manifest.blobs();
@@ -219,10 +220,17 @@ impl ReadyJob {
         for (hash, offset) in missing {
             if hash == self.manifest_hash {
                 link.upload_bytes(&hash, &self.manifest).await?;
-            } else {
-                let path = &self.sources[&hash];
-                let sent = link.upload_file(&hash, path, offset, |_| {}).await;
-                sent.with_context(|| format!("uploading '{}'", path.display()))?;
+                continue;
+            }
+            match &self.sources[&hash] {
+                Source::File(path) => {
+                    let sent = link.upload_file(&hash, path, offset, |_| {}).await;
+                    sent.with_context(|| format!("uploading '{}'", path.display()))?;
+                }
+                source => {
+                    let bytes = source.read().context("reading a program again to upload it")?;
+                    link.upload_bytes(&hash, &bytes).await?;
+                }
             }
         }
         Ok(link.post("/v1/jobs", request).await?)

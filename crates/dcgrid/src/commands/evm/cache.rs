@@ -201,9 +201,9 @@ fn still_valid(known: &Path) -> Option<BlobHash> {
 /// others could appear, the search path, and the lists of packages and libraries.
 fn consulted(request: &wrap::Request, wrapped: &wrap::Wrapped) -> Vec<PathBuf> {
     let mut paths: BTreeSet<PathBuf> = CONSULTED.iter().map(PathBuf::from).collect();
-    for source in wrapped.sources.values() {
+    for source in wrapped.sources.values().filter_map(wrap::Source::path) {
         paths.extend(source.parent().map(Path::to_owned));
-        paths.insert(source.clone());
+        paths.insert(source.to_owned());
     }
     for (path, entry) in &wrapped.manifest.entries {
         let path = Path::new(path);

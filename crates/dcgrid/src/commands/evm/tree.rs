@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use model::BlobHash;
 use protocol::manifest::{Entry, Manifest};
+use wrap::Source;
 
 use crate::exit::{Exit, fault};
 
@@ -27,7 +28,7 @@ pub fn lay_out(wrapped: &wrap::Wrapped, root: &Path) -> anyhow::Result<()> {
             Entry::File { hash, kind, .. } => {
                 let source = &wrapped.sources[hash];
                 if copy_hashed(source, &target).with_context(context)? != *hash {
-                    let message = format!("'{}' changed while it was read", source.display());
+                    let message = format!("the source of '{path}' changed while it was read");
                     return Err(fault(Exit::Usage, message, "try again when nothing writes to it"));
                 }
                 let mode = Permissions::from_mode(kind.mode());
@@ -102,8 +103,16 @@ fn place(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-fn copy_hashed(from: &Path, to: &Path) -> io::Result<BlobHash> {
-    copy_hashed_to(from, &mut File::create_new(to)?)
+fn copy_hashed(from: &Source, to: &Path) -> io::Result<BlobHash> {
+    let mut target = File::create_new(to)?;
+    match from {
+        Source::File(path) => copy_hashed_to(path, &mut target),
+        Source::Rewritten { .. } | Source::BuiltIn(_) => {
+            let bytes = from.read()?;
+            io::Write::write_all(&mut target, &bytes)?;
+            Ok(BlobHash(*blake3::hash(&bytes).as_bytes()))
+        }
+    }
 }
 
 /// Copies and hashes in one go, so that what is hashed is what was copied.
