@@ -19,7 +19,7 @@ mod root;
 mod step;
 mod user_namespace;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -29,6 +29,7 @@ use std::time::Duration;
 use rustix::fs::{FileType, Mode};
 use rustix::process::{Pid, WaitOptions};
 use rustix::thread::UnshareFlags;
+use rustix::time::ClockId;
 
 pub(crate) use self::landlock::is_usable as landlock_is_usable;
 use self::step::{StepError, step, step_at};
@@ -114,7 +115,7 @@ fn enter_user_namespace(uid: u32, gid: u32) -> Result<(), StepError> {
         ("/proc/self/uid_map", format!("{INSIDE_ID} {uid} 1")),
         ("/proc/self/gid_map", format!("{INSIDE_ID} {gid} 1")),
     ] {
-        step_at("map the ids", path, std::fs::write(path, text))?;
+        step_at("map the ids", path, fs::write(path, text))?;
     }
     Ok(())
 }
@@ -127,7 +128,24 @@ fn enter_namespaces() -> Result<(), StepError> {
         | UnshareFlags::NEWNET
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS;
-    step("make the namespaces", sys::unshare(flags))
+    step("make the namespaces", sys::unshare(flags))?;
+    enter_time_namespace()
+}
+
+/// How long the machine seems to be up when a subjob starts. Not nothing: programs look back from now.
+const SEEMS_UP: i64 = 24 * 60 * 60;
+
+/// Hides how long the desktop is up from programs that ask for it as programs do. From those that look for it the
+/// kernel doesn't hide the offset. The processes to be forked enter; a kernel before 5.6 has no such namespace.
+fn enter_time_namespace() -> Result<(), StepError> {
+    match sys::unshare(UnshareFlags::NEWTIME) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return Ok(()),
+        result => step("make a time namespace", result)?,
+    }
+    let offset = |clock| SEEMS_UP - rustix::time::clock_gettime(clock).tv_sec;
+    let (monotonic, boot) = (offset(ClockId::Monotonic), offset(ClockId::Boottime));
+    let path = "/proc/self/timens_offsets";
+    step_at("set the clocks", path, fs::write(path, format!("monotonic {monotonic} 0\nboottime {boot} 0\n")))
 }
 
 /// Stays only to be the parent on whose death the kernel kills the VM Portal, and whose end is the end of all.

@@ -1,6 +1,9 @@
 //! What the root of a subjob has besides its application, as data with a reason per entry. Paths are relative to
 //! the new root.
 
+use std::fs;
+use std::io;
+
 /// Top-level names that are ours whatever the application tree holds.
 pub(super) const RESERVED: &[&str] = &["proc", "sys", "dev", "tmp", "work"];
 
@@ -52,7 +55,7 @@ pub(super) const DEVICE_LINKS: &[(&str, &str)] = &[
 ];
 
 /// How a part of /proc that is about the machine is taken away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Mask {
     /// Can be read, not written.
     ReadOnly,
@@ -60,6 +63,8 @@ pub(super) enum Mask {
     EmptyFile,
     /// A directory is empty.
     EmptyDirectory,
+    /// A file reads as this, made when the subjob starts.
+    Text(fn() -> io::Result<String>),
 }
 
 pub(super) struct Masked {
@@ -89,10 +94,57 @@ pub(super) const MASKED: &[Masked] = &[
     masked("proc/sched_debug", Mask::EmptyFile, "names of the host's processes"),
     masked("proc/latency_stats", Mask::EmptyFile, "what the host's processes wait for"),
     masked("proc/interrupts", Mask::EmptyFile, "keystrokes can be timed by it"),
+    masked("proc/softirqs", Mask::EmptyFile, "as interrupts"),
+    masked(
+        "proc/stat",
+        Mask::Text(processors),
+        "as interrupts, and how busy the desktop is; processors are counted by it",
+    ),
+    masked("proc/schedstat", Mask::EmptyFile, "how busy each processor is, to the nanosecond"),
+    masked("proc/loadavg", Mask::Text(no_load), "how busy the desktop is"),
+    masked("proc/pressure", Mask::EmptyDirectory, "what the desktop waits for"),
+    masked("proc/vmstat", Mask::EmptyFile, "page faults of the desktop can be timed by it"),
+    masked("proc/zoneinfo", Mask::EmptyFile, "as vmstat"),
+    masked("proc/buddyinfo", Mask::EmptyFile, "what the desktop allocates can be told by it"),
+    masked("proc/diskstats", Mask::EmptyFile, "what the desktop reads and writes, and its disks"),
+    masked("proc/partitions", Mask::EmptyFile, "the machine's disks"),
+    masked("proc/swaps", Mask::EmptyFile, "names of the host's files"),
+    masked("proc/cmdline", Mask::EmptyFile, "how the machine starts, with the names of its disks"),
+    masked("proc/modules", Mask::EmptyFile, "the machine's devices"),
+    masked("proc/iomem", Mask::EmptyFile, "the machine's devices and addresses"),
+    masked("proc/ioports", Mask::EmptyFile, "as iomem"),
+    masked("proc/driver", Mask::EmptyDirectory, "the machine's devices"),
+    masked(
+        "proc/sys/kernel/random/boot_id",
+        Mask::Text(random_id),
+        "two subjobs could tell that they share a machine",
+    ),
     masked("proc/acpi", Mask::EmptyDirectory, "the machine's power switches"),
     masked("proc/scsi", Mask::EmptyDirectory, "writing to it removes disks"),
     masked("proc/asound", Mask::EmptyDirectory, "whether the desktop plays sound"),
 ];
+
+/// `/proc/stat` of a machine with as many processors that did nothing for a second. Not all zeros: programs divide
+/// by the sum.
+fn processors() -> io::Result<String> {
+    let found = fs::read_to_string("proc/stat")?;
+    let names = found.lines().filter_map(|line| line.split(' ').next());
+    let mut text: String = names
+        .filter(|name| name.starts_with("cpu"))
+        .map(|name| format!("{name} 0 0 0 100 0 0 0 0 0 0\n"))
+        .collect();
+    // The machine's start as its time namespace tells it.
+    text.extend(found.lines().filter(|line| line.starts_with("btime ")).map(|line| format!("{line}\n")));
+    Ok(text + "intr 0\nctxt 0\nprocesses 1\nprocs_running 1\nprocs_blocked 0\nsoftirq 0\n")
+}
+
+fn no_load() -> io::Result<String> {
+    Ok("0.00 0.00 0.00 1/1 1\n".to_owned())
+}
+
+fn random_id() -> io::Result<String> {
+    fs::read_to_string("proc/sys/kernel/random/uuid")
+}
 
 /// A directory of the host's /sys that is seen read-only; all others are not there.
 pub(super) struct Seen {

@@ -6,7 +6,7 @@
 //! from is held open by descriptor, so that covered paths and paths that somebody changes meanwhile don't matter.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -125,7 +125,7 @@ fn mount_free(setup: &Setup) -> Result<(), StepError> {
 /// The processes of the subjob, without those that belong to the sandbox, and little of the machine.
 fn mount_proc() -> Result<(), StepError> {
     mount_new("proc", "proc", DATA, "hidepid=2")?;
-    for masked in MASKED {
+    for (number, masked) in MASKED.iter().enumerate() {
         let path = Path::new(masked.path);
         match masked.mask {
             _ if !path.exists() => (),
@@ -133,6 +133,13 @@ fn mount_proc() -> Result<(), StepError> {
             Mask::EmptyFile => bind(CWD, OsStr::new("/dev/null"), path, DEVICE | READ_ONLY)?,
             Mask::EmptyDirectory => {
                 mount_new("tmpfs", path, DATA | READ_ONLY, "mode=0555,size=0,nr_inodes=1")?;
+            }
+            Mask::Text(make) => {
+                // Beside the view, where nobody will see it.
+                let file = format!("../proc{number}");
+                let text = step_at("read", path, make())?;
+                step_at("write", path, fs::write(&file, text))?;
+                bind(CWD, OsStr::new(&file), path, DATA | READ_ONLY)?;
             }
         }
     }

@@ -306,6 +306,77 @@ fn its_own_memory_is_not_a_file_to_write() {
     check(&mut bench, &["show", "/proc/self/comm"], &[NOTHING]);
 }
 
+#[test]
+fn proc_tells_little_of_the_desktop() {
+    let Some(mut bench) = bench() else { return };
+    let mut show = |path: &str| bench.act(&["show", path]).ok();
+    for path in ["interrupts", "softirqs", "vmstat", "diskstats", "partitions", "swaps", "cmdline", "modules"]
+    {
+        let path = format!("/proc/{path}");
+        // Not every kernel has every file.
+        assert!(!Path::new(&path).exists() || show(&path).is_empty(), "{path}");
+    }
+    assert_eq!(show("/proc/loadavg"), "0.00 0.00 0.00 1/1 1\n");
+    let stat = show("/proc/stat");
+    assert!(stat.contains("\nintr 0\n") && stat.starts_with("cpu 0 0 0 100 "), "{stat}");
+    let processors = |text: &str| text.lines().filter(|line| line.starts_with("cpu")).count();
+    assert_eq!(processors(&stat), processors(&fs::read_to_string("/proc/stat").unwrap()));
+    // A subjob is never twice on the same machine.
+    let host = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let (one, two) = (show("/proc/sys/kernel/random/boot_id"), show("/proc/sys/kernel/random/boot_id"));
+    assert!(one != two && one != host && one.len() == host.len(), "{one} {two}");
+    for path in ["cpuinfo", "meminfo", "self/status", "sys/kernel/pid_max", "version"] {
+        assert_ne!(show(&format!("/proc/{path}")), "", "{path}");
+    }
+}
+
+#[test]
+fn the_machine_seems_to_be_up_for_a_day() {
+    let Some(mut bench) = bench() else { return };
+    if !Path::new("/proc/self/ns/time").exists() {
+        return skip("no time namespaces");
+    }
+    let uptime = bench.act(&["show", "/proc/uptime"]).ok();
+    let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    assert!((86_400.0..90_000.0).contains(&seconds), "{uptime}");
+}
+
+#[test]
+fn without_overlays_programs_run_and_nothing_else_does() {
+    let Some(mut bench) = bench() else { return };
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return skip(
+            "only root can lay an overlay over the tree that the kernel makes no further overlay of",
+        );
+    }
+    // Over the tree, for init alone: two overlays on top of one another, which is as many as there may be.
+    let tree = bench.tree().to_str().unwrap().to_owned();
+    let empty = bench.directory.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let mount = format!("mount -t overlay overlay -o lowerdir={}:{tree} {tree}", empty.display());
+    let script = format!("{mount} && {mount} && exec \"$@\"");
+    let init = bench.launcher.command.clone();
+    let wrapped = ["unshare", "-m", "sh", "-c", &script, "sh"].map(Into::into);
+    bench.launcher.command = wrapped.into_iter().chain(init).collect();
+
+    let shown = spec(&mut bench, "/home/ann/sim/sim", &["show", "/proc/self/mountinfo"]);
+    let shown = bench.run(&shown).ok();
+    assert!(!shown.contains("lowerdir=added"), "{shown}");
+    check(&mut bench, &["execute", "/home/ann/sim/sim"], &[NOTHING]);
+    for path in ["/home/ann/sim/data", "/home/ann/sim/sim", "/usr/bin/act", "/etc/app.conf", "/etc/hosts"] {
+        check(&mut bench, &["append", path, "x"], &[EROFS, EACCES]);
+    }
+    for path in ["/a", "/usr/a", "/home/ann/sim/a"] {
+        check(&mut bench, &["create", path, ""], &[EROFS, EACCES]);
+    }
+    check(&mut bench, &["map_exec", "/etc/app.conf"], &[EPERM, EACCES]);
+    for directory in ["/work", "/tmp", "/var/tmp", "/run/user/1000"] {
+        let copy = format!("{directory}/copy");
+        check(&mut bench, &["map_copy", &copy], &[EPERM, EACCES]);
+        check(&mut bench, &["create", &copy, "data"], &[NOTHING]);
+    }
+}
+
 /// Every path below a directory with what it holds and is.
 fn snapshot(directory: &Path) -> BTreeMap<PathBuf, (u32, u32, i64, i64, Vec<u8>)> {
     let mut found = BTreeMap::new();
