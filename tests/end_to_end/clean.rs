@@ -1,129 +1,259 @@
-//! What a grid leaves behind when it is stopped: its state directories and nothing else.
+//! What a grid leaves behind, whatever its subjobs did and however they ended: its state directories and nothing
+//! else (§3, "clean execution environment").
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use grid_tests::{Grid, binary, have, run};
+use grid_tests::{Grid, binary, have, repository, run};
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use crate::machine::{self, Process};
+use crate::snapshot::{Bait, Snapshot, traces};
 
 /// In the environment of all that our jobs start, and in the names of the files that they make.
 const MARK: &str = "mark-4c1e97d0";
 
-/// Permissions of the IPC objects that our jobs make, as /proc lists them.
-const PERMISSIONS: &str = "641";
-
-/// Makes as much of a mess as a program can, and goes on in the background.
+/// Makes as much of a mess as a program can.
 const MESS: &str = r"
-echo x > /tmp/$MARK
-echo x > work-$MARK
-for d in /var/tmp /dev/shm /run; do echo x > $d/$MARK || true; done 2>/dev/null
-for kind in '-M 4096' -Q '-S 3'; do ipcmk -p 0641 $kind || true; done
-setsid nohup sleep 600 &
+for d in /tmp /var/tmp /dev/shm /run /etc /work $BAIT; do echo x > $d/$MARK; done 2>/dev/null
+for b in $BAIT; do echo x > $b/file; rm -rf $b/deep; chmod 0 $b; ln -s / $b/$MARK; done 2>/dev/null
+for kind in '-M 4096' -Q '-S 3'; do ipcmk -p 0641 $kind; done >/dev/null 2>&1
+mkfifo /work/fifo-$MARK
+if [ -x /app/act ]; then
+  /app/act each leave_everything leave_daemon leave_stopped_daemon odd_names unreadable_directories \
+    links_in_circles keys_add keys_session connect_own_unix listen_where_host_connects make_setuid_file
+fi >/dev/null 2>&1
+setsid nohup sleep 600 >/dev/null 2>&1 &
 (sleep 601 & sleep 602 &)
 echo in the background
-[ $1 = goes ] || exec sleep 603
 ";
 
-/// What there was before the grid.
-struct Before {
-    mounts: BTreeSet<String>,
-    ipc: BTreeSet<String>,
-    files: BTreeSet<PathBuf>,
+/// How a subjob ends.
+struct Ending {
+    name: &'static str,
+    /// What it does after making a mess.
+    script: &'static str,
+    /// More lines of its spec.
+    lines: &'static str,
+    /// The state of its job then.
+    state: &'static str,
+    by: By,
 }
 
-impl Before {
-    fn look() -> Self {
-        Before {
-            mounts: machine::lines(&["/proc/self/mountinfo"]),
-            ipc: machine::lines(&["/proc/sysvipc/shm", "/proc/sysvipc/msg", "/proc/sysvipc/sem"]),
-            files: machine::entries(&["/tmp", "/var/tmp", "/dev/shm", "/run"]),
-        }
-    }
-
-    /// What has come since and is ours; other programs may make things of their own meanwhile.
-    fn left(&self, place: &str, tags: &[String], seen: &BTreeSet<Process>) -> Vec<String> {
-        let now = Before::look();
-        let is_ours = |text: &&String| text.contains(place) || text.contains("dcgrid") || text.contains(MARK);
-        let mounts = now.mounts.difference(&self.mounts).filter(is_ours).cloned();
-        let has_permissions = |line: &&String| line.split_whitespace().nth(2) == Some(PERMISSIONS);
-        let ipc = now.ipc.difference(&self.ipc).filter(has_permissions).cloned();
-        let files = now.files.difference(&self.files).map(|path| path.display().to_string());
-        let files = files.filter(|name| name.contains(MARK) || name.contains("dcgrid"));
-        let groups = machine::control_groups().into_iter().map(|path| path.display().to_string());
-        let groups = groups.filter(|name| tags.iter().any(|tag| name.contains(tag)));
-        let alive = machine::processes().into_iter().filter(|process| seen.contains(process));
-        let marked = machine::marked(MARK).into_iter().chain(machine::marked(place));
-        let processes = alive.chain(marked).map(|process| format!("process {}", process.id));
-        mounts.chain(ipc).chain(files).chain(groups).chain(processes).collect()
-    }
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Itself,
+    Cancel,
+    /// The client is killed while it runs; the next one runs it to the end, or it is cancelled.
+    ClientKilled,
 }
 
-fn mess(grid: &Grid, how: &str) -> String {
-    grid.file("mess.sh", MESS);
+const fn ending(
+    name: &'static str,
+    script: &'static str,
+    lines: &'static str,
+    state: &'static str,
+    by: By,
+) -> Ending {
+    Ending { name, script, lines, state, by }
+}
+
+const ENDINGS: &[Ending] = &[
+    ending("success", "exit 0", "", "succeeded", By::Itself),
+    ending("failure", "exit 3", "", "failed", By::Itself),
+    ending("signal", "kill -SEGV $$", "", "failed", By::Itself),
+    ending("missing-output", "exit 0", "outputs = ['none']", "failed", By::Itself),
+    ending("wall", "sleep 603", "limits = { runtime_max = '2s' }", "failed", By::Itself),
+    ending("memory", "head -c 1G /dev/zero | tail", "resources = { memory = '64MiB' }", "failed", By::Itself),
+    ending(
+        "processes",
+        "while :; do sleep 604 & done; wait",
+        "limits = { processes = 32, runtime_max = '5s' }",
+        "failed",
+        By::Itself,
+    ),
+    ending(
+        "disk",
+        "head -c 64M /dev/zero > /work/big",
+        "resources = { disk = '8MiB' }",
+        "failed",
+        By::Itself,
+    ),
+    ending("output", "yes | head -c 8M", "limits = { output = '64KiB' }", "failed", By::Itself),
+    ending("cancel", "sleep 605", "", "cancelled", By::Cancel),
+    ending("kill", "sleep 606", "", "cancelled", By::ClientKilled),
+];
+
+/// Subjobs of each job.
+const SUBJOBS: usize = 2;
+
+fn submit(grid: &Grid, ending: &Ending, bait: &Bait, acts: Option<&str>) -> String {
+    let include = acts.map_or(String::new(), |acts| format!(", '{acts}'"));
+    grid.file("mess.sh", format!("{MESS}\n{}\n", ending.script));
     grid.file(
         "mess.toml",
         format!(
-            "spec = 1\nname = 'mess'\ncommand = ['sh', '{{in.script}}', '{how}']\ninputs = {{ script = 'mess.sh' }}\n\
-             app = {{ include = ['sleep', 'setsid', 'nohup', 'ipcmk'] }}\nenv = {{ MARK = '{MARK}' }}\nrepeat = {{ times = 3 }}\n"
+            "spec = 1\nname = '{name}'\ncommand = ['sh', '{{in.script}}']\ninputs = {{ script = 'mess.sh' }}\n\
+             app = {{ include = ['sleep', 'setsid', 'nohup', 'ipcmk', 'head', 'tail', 'yes', 'rm', 'ln', 'chmod', \
+             'mkfifo'{include}] }}\nenv = {{ MARK = '{mark}', BAIT = '{bait}' }}\nattempts = 1\n\
+             repeat = {{ times = {SUBJOBS} }}\n{lines}\n",
+            name = ending.name,
+            mark = mark_of(ending),
+            bait = bait.paths(),
+            lines = ending.lines,
         ),
     );
     grid.cli(&["submit", "mess.toml"]).ok().trim().to_owned()
 }
 
+fn mark_of(ending: &Ending) -> String {
+    format!("{MARK}-{}.", ending.name)
+}
+
+/// All that was seen to run for the grid, and in which namespaces.
+#[derive(Default)]
+struct Watched {
+    processes: BTreeSet<Process>,
+    namespaces: BTreeSet<String>,
+}
+
+impl Watched {
+    fn look(&mut self, grid: &Grid) {
+        let below: Vec<Process> =
+            grid.clients.iter().flat_map(|client| machine::descendants(client.id())).collect();
+        self.namespaces.extend(machine::namespaces(&below));
+        self.processes.extend(below);
+    }
+
+    /// What of it is still there. Namespaces that this test is in itself are everybody's.
+    fn left(&self) -> Vec<String> {
+        let all = machine::processes();
+        let alive = all.iter().filter(|process| self.processes.contains(process));
+        let mut left: Vec<String> = alive.map(|process| format!("process {}", process.id)).collect();
+        let ours = machine::namespaces(&machine::own());
+        let theirs = machine::namespaces(&all);
+        let held = self.namespaces.difference(&ours).filter(|namespace| theirs.contains(*namespace));
+        left.extend(held.map(|namespace| format!("namespace {namespace}")));
+        left
+    }
+}
+
+/// Ends a job as its ending says; returns when nothing of it can run any more.
+fn bring_to_end(grid: &mut Grid, ending: &Ending, job: &str, watched: &mut Watched, processes: usize) {
+    let show = |grid: &Grid| grid.cli(&["--json", "show", job]).json();
+    let mark = mark_of(ending);
+    if ending.by != By::Itself {
+        grid.wait_until("its subjobs run", |grid| {
+            watched.look(grid);
+            let shows = machine::marked(&mark).len() >= processes;
+            show(grid)["counts"]["running"] == SUBJOBS && shows
+        });
+        if ending.by == By::ClientKilled {
+            grid.clients[0].kill();
+            grid.wait_until("its processes are gone", |_| machine::marked(&mark).is_empty());
+        }
+        grid.cli(&["cancel", job]).ok();
+        if ending.by == By::ClientKilled {
+            grid.clients[0] = grid.start_client(0, 2);
+        }
+    }
+    grid.wait_until("the job has ended", |grid| {
+        watched.look(grid);
+        show(grid)["state"] == ending.state
+    });
+}
+
 #[test]
-fn a_grid_leaves_nothing_but_its_state() {
+fn a_subjob_leaves_nothing_however_it_ends() {
     if !have(&["ipcmk", "setsid", "nohup"]) {
         return;
     }
-    let before = Before::look();
-    let mut grid = Grid::start(2);
-    let tags: Vec<String> = grid
-        .cli(&["--json", "clients"])
-        .json()
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|client| client["client"].as_str().expect("an id")[..8].to_owned())
-        .collect();
-    let mut seen = BTreeSet::new();
-    let mut look = |grid: &Grid| {
-        let below = grid.clients.iter().flat_map(|client| machine::descendants(client.id()));
-        seen.extend(below);
-    };
-
-    let ended = mess(&grid, "goes");
-    grid.wait_until("the jobs have ended", |grid| {
-        look(grid);
-        grid.cli(&["--json", "show", &ended]).json()["state"] == "succeeded"
-    });
-    let cancelled = mess(&grid, "stays");
-    let runs = |job: &str, grid: &Grid| grid.cli(&["--json", "show", job]).json()["counts"]["running"] == 3;
-    grid.wait_until("subjobs run", |grid| runs(&cancelled, grid) && !machine::marked(MARK).is_empty());
-    look(&grid);
-    grid.cli(&["cancel", &cancelled]).ok();
-    let crashed = mess(&grid, "stays");
-    grid.wait_until("subjobs run", |grid| runs(&crashed, grid));
-    look(&grid);
-    grid.crash_client(0);
-    grid.crash_server();
-    grid.wait_until("subjobs run again", |grid| runs(&crashed, grid));
-    look(&grid);
+    let bait = Bait::lay();
+    let (_place, acts) = compile_acts().unzip();
+    // The shell, three that sleep in the background and one that it waits for; and what the acts leave.
+    let processes = SUBJOBS * if acts.is_some() { 7 } else { 5 };
+    let before = Snapshot::take(&bait);
+    let mut grid = Grid::start(1);
     let place = grid.scratch.path().display().to_string();
-    assert!(before.left(&place, &tags, &seen).len() >= 9, "it sees what is there");
+    let mut watched = Watched::default();
+    let attempts = grid.client_state(0).join("attempts");
+    for ending in ENDINGS {
+        let job = submit(&grid, ending, &bait, acts.as_deref());
+        bring_to_end(&mut grid, ending, &job, &mut watched, processes);
+        let mark = mark_of(ending);
+        let left = || {
+            let mut left = before.difference(&Snapshot::take(&bait), &[&mark]);
+            left.extend(machine::marked(&mark).iter().map(|process| format!("process {}", process.id)));
+            left.extend(traces(&grid.client_state(0), &mark));
+            left.extend(
+                machine::entries(&[&attempts.to_string_lossy()])
+                    .iter()
+                    .map(|path| path.display().to_string()),
+            );
+            left
+        };
+        let what = format!("nothing is left after '{}'", ending.name);
+        eventually(&grid, &what, left);
+    }
+    let tag = tag(&grid);
+    let port: u16 = grid.url.rsplit_once(':').expect("a port").1.parse().expect("a number");
+    assert!(machine::listening().contains(&port), "it sees what is there");
     for client in &mut grid.clients {
         assert!(client.stop().success());
     }
     assert!(grid.server.stop().success());
 
-    grid.wait_until("nothing is left", |_| before.left(&place, &tags, &seen).is_empty());
-    for number in 0..2 {
-        let attempts = grid.client_state(number).join("attempts");
-        assert_eq!(std::fs::read_dir(attempts).expect("there").count(), 0);
+    let left = || {
+        let mut left = before.difference(&Snapshot::take(&bait), &[MARK, &place, "dcgrid-"]);
+        // The grid's own directory is below a shared one.
+        left.retain(|what| *what != format!("there is a file {place}"));
+        left.extend(watched.left());
+        left.extend(machine::marked(MARK).iter().map(|process| format!("process {}", process.id)));
+        let groups = machine::control_groups().into_iter().map(|path| path.display().to_string());
+        left.extend(groups.filter(|name| name.contains(&tag)));
+        left.extend(machine::listening().contains(&port).then(|| format!("port {port}")));
+        left
+    };
+    eventually(&grid, "nothing is left", left);
+    assert!(!watched.processes.is_empty() && watched.namespaces.len() > 5, "it has seen what ran");
+}
+
+/// Waits until nothing is left; says what is if that takes too long.
+#[track_caller]
+fn eventually(grid: &Grid, what: &str, left: impl Fn() -> Vec<String>) {
+    let mut looks = 0;
+    grid.wait_until(what, |_| {
+        let left = left();
+        looks += 1;
+        if looks % 200 == 0 {
+            println!("waiting until {what}: {left:#?}");
+        }
+        left.is_empty()
+    });
+}
+
+/// The part of the first client's id that names its control groups.
+fn tag(grid: &Grid) -> String {
+    grid.cli(&["--json", "clients"]).json()[0]["client"].as_str().expect("an id")[..8].to_owned()
+}
+
+/// The program of the sandbox's hostile suite, for more of a mess, where it can be made.
+fn compile_acts() -> Option<(TempDir, String)> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let program = directory.path().join("act");
+    let sources = std::fs::read_dir(repository().join("crates/sandbox/tests/suite/acts")).expect("there");
+    let sources = sources.map(|entry| entry.expect("an entry").path());
+    let sources: Vec<_> = sources.filter(|path| path.extension() == Some("c".as_ref())).collect();
+    let mut command = Command::new("cc");
+    command.args(["-w", "-static", "-pthread", "-o"]).arg(&program).args(sources);
+    if !command.status().is_ok_and(|status| status.success()) {
+        println!("the mess is smaller: no C compiler that links statically");
+        return None;
     }
+    Some((directory, program.display().to_string()))
 }
 
 /// `dcgrid up`, killed if a test ends before it was stopped.
@@ -160,7 +290,8 @@ impl Drop for Up {
 
 #[test]
 fn a_grid_of_one_command_leaves_nothing_but_its_state() {
-    let before = Before::look();
+    let bait = Bait::lay();
+    let before = Snapshot::take(&bait);
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let state = scratch.path().join("state");
     let up = Up::start(&state);
@@ -170,6 +301,9 @@ fn a_grid_of_one_command_leaves_nothing_but_its_state() {
     let seen: BTreeSet<Process> = machine::descendants(up.0.id()).into_iter().collect();
     assert!(up.stop().success());
     let place = scratch.path().display().to_string();
-    assert_eq!(before.left(&place, &[], &seen), Vec::<String>::new());
+    let left = before.difference(&Snapshot::take(&bait), &[&place]);
+    assert_eq!(left, [format!("there is a file {place}")]);
+    let alive = machine::processes().into_iter().filter(|process| seen.contains(process));
+    assert_eq!(alive.count(), 0);
     assert_eq!(machine::entries(&[&place]), BTreeSet::from([state]), "nothing where it was typed");
 }

@@ -83,3 +83,28 @@ pub fn entries(directories: &[&str]) -> BTreeSet<PathBuf> {
     let read = directories.iter().filter_map(|directory| fs::read_dir(directory).ok());
     read.flatten().flatten().map(|entry| entry.path()).collect()
 }
+
+/// This process, which no other function here tells of.
+pub fn own() -> Option<Process> {
+    process(std::process::id())
+}
+
+/// The namespaces that some processes are in, as /proc names them.
+pub fn namespaces<'a>(of: impl IntoIterator<Item = &'a Process>) -> BTreeSet<String> {
+    let links = of.into_iter().flat_map(|process| {
+        let entries = fs::read_dir(format!("/proc/{}/ns", process.id)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| fs::read_link(entry.path()).ok())
+    });
+    links.map(|link| link.to_string_lossy().into_owned()).collect()
+}
+
+/// Ports of this machine on which somebody listens for TCP connections.
+pub fn listening() -> BTreeSet<u16> {
+    let local_port = |line: String| {
+        let mut fields = line.split_whitespace().skip(1).map(str::to_owned);
+        let (local, state) = (fields.next()?, fields.nth(1)?);
+        let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
+        (state == "0A").then_some(port)
+    };
+    lines(&["/proc/net/tcp", "/proc/net/tcp6"]).into_iter().filter_map(local_port).collect()
+}

@@ -8,4 +8,5 @@ mod clean;
 mod crashes;
 mod examples;
 mod machine;
+mod snapshot;
 mod tampering;

@@ -42,7 +42,7 @@ pub(super) const ELSEWHERE: &[Elsewhere] = &[
         "leave files, sockets, queues, shared memory and daemons on the desktop",
         "all of it lies in namespaces and directories that end with the subjob",
         "gone",
-        ("tests/end_to_end/clean.rs", "a_grid_leaves_nothing_but_its_state"),
+        ("tests/end_to_end/clean.rs", "a_subjob_leaves_nothing_however_it_ends"),
     ),
     elsewhere(
         51,
