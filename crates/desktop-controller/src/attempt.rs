@@ -13,6 +13,7 @@ use link::ClientLink;
 use link::client::ClientKeys;
 use model::{ByteSize, DisplaySize, FailureReason, Permits, Usage};
 use protocol::client_link::{Lease, Report, ReportedFile, STDERR, STDOUT, Secrets, secrets_info};
+use protocol::manifest::DISPLAY_SERVER;
 use sandbox::{Bounds, Cause, Control, Display, Exit, Launcher, Running, Spec, Stdin};
 use tokio::sync::watch;
 
@@ -29,9 +30,6 @@ use crate::verdict::{
 
 /// Size of a subjob's `/tmp`: part of its memory.
 const SCRATCH_SHARE: u64 = 2;
-
-/// Where an application that shows windows has its X server.
-const DISPLAY_SERVER: &str = "/usr/bin/Xvfb";
 
 /// What all attempts of a client share.
 #[derive(Debug)]

@@ -17,6 +17,9 @@ pub const MANIFEST_VERSION: u32 = 2;
 /// Most entries one application may have: bounds what a client must hold and check.
 pub const MAX_ENTRIES: usize = 200_000;
 
+/// Where the X server is in an application with a private display.
+pub const DISPLAY_SERVER: &str = "/usr/bin/Xvfb";
+
 /// Most links on the way to one entry, as in the kernel (path_resolution(7)).
 pub const MAX_LINKS: usize = 40;
 

@@ -21,8 +21,17 @@ pub struct Exit {
     pub network: NetworkUse,
 }
 
+/// Most dialogs of a subjob that are reported; later ones are closed all the same.
+pub const MAX_DIALOGS: usize = 8;
+
+/// Largest picture of a dialog, in bytes.
+pub const MAX_PICTURE: usize = 256 << 10;
+
+/// Longest title and text of a dialog, in bytes each.
+pub const MAX_TITLE: usize = 1 << 10;
+
 /// A dialog with how it looked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedDialog {
     pub dialog: Dialog,
     /// A PNG file's bytes; empty when no picture could be taken.

@@ -17,6 +17,7 @@
 
 mod control_group;
 mod disk;
+mod display;
 mod error;
 mod exit;
 mod filter;
@@ -33,7 +34,7 @@ mod watch;
 
 pub use control_group::remove_leftovers;
 pub use error::SandboxError;
-pub use exit::{Cause, ClosedDialog, Ended, Exit, LimitHit, NetworkUse};
+pub use exit::{Cause, ClosedDialog, Ended, Exit, LimitHit, MAX_DIALOGS, MAX_PICTURE, NetworkUse};
 pub use filter::{FilterRule, filter_rules};
 pub use init::init_main;
 pub use probe::{Enforcer, Finding, probe};

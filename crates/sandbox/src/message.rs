@@ -18,10 +18,10 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::exit::Ended;
+use crate::exit::{ClosedDialog, Ended};
 use crate::identity::Identity;
 use crate::layout::Place;
-use crate::spec::Code;
+use crate::spec::{Code, Display};
 
 /// Largest message: the kernel takes about as much of arguments and environment in one execve.
 pub(crate) const MAX_MESSAGE: usize = 4 << 20;
@@ -51,6 +51,7 @@ pub(crate) struct Setup {
     /// Whether the VM Portal must say from time to time how full `/tmp` and `/dev/shm` are, because no control
     /// group counts them.
     pub report_scratch: bool,
+    pub display: Option<Display>,
 }
 
 /// What the client tells the VM Portal.
@@ -76,6 +77,8 @@ pub(crate) enum Report {
     Scratch { used: u64 },
     /// An order was carried out: the processes are stopped, or run again.
     Stopped(bool),
+    /// A window that waited for somebody is being closed.
+    Dialog(ClosedDialog),
     /// Nothing of the subjob runs any more.
     Ended { ended: Ended, cpu: Duration, peak: u64 },
 }
@@ -210,6 +213,7 @@ mod tests {
             disk: 1 << 31,
             scratch: 1 << 26,
             report_scratch: true,
+            display: Some(Display { server: "/usr/bin/Xvfb".into(), size: (1_280, 1_024) }),
         }
     }
 

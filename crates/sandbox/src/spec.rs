@@ -11,6 +11,7 @@ use model::{ByteSize, NetworkAccess};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
+use crate::display::{self, MAX_SIDE};
 use crate::error::SandboxError;
 
 /// One program to run in a sandbox of its own.
@@ -38,7 +39,8 @@ pub struct Spec {
     pub stderr: Output,
     pub limits: Bounds,
     pub network: NetworkAccess,
-    /// A private, invisible X display for the program.
+    /// A private, invisible X display for the program. What it uses counts as the program's, except that its few
+    /// processes come on top of the limit.
     pub display: Option<Display>,
     /// Size of `/tmp` and of `/dev/shm`, each; what they hold counts as memory.
     pub scratch: ByteSize,
@@ -164,7 +166,21 @@ impl Spec {
         if self.env.iter().any(|(name, _)| name.is_empty() || name.as_bytes().contains(&b'=')) {
             return bad("environment", "a name is empty or holds '='");
         }
+        if let Some(Display { server, size: (width, height) }) = &self.display {
+            if !is_plain_absolute(server) {
+                return bad("display", "its server must be an absolute path without '..'");
+            }
+            if [width, height].into_iter().any(|side| !(1..=MAX_SIDE).contains(side)) {
+                return bad("display", &format!("its sides must be 1 to {MAX_SIDE} pixels"));
+            }
+        }
         self.limits.check()
+    }
+
+    /// Processes and threads that the kernel is to allow: those of the program and of its display.
+    pub(crate) fn tasks(&self) -> u32 {
+        let display = if self.display.is_some() { display::TASKS } else { 0 };
+        self.limits.processes.saturating_add(display)
     }
 }
 
@@ -274,6 +290,17 @@ mod tests {
         let other: Arc<OwnedFd> = Arc::new(std::fs::File::open("/dev/null").unwrap().into());
         check(|spec| spec.stdin = Stdin::Pipe(Arc::clone(&other)), Some("stdin"));
         check(|spec| spec.stderr = Output::Pipe(Arc::clone(&other)), Some("stderr"));
+    }
+
+    #[test]
+    fn a_display_is_a_program_and_a_screen() {
+        let display = |server: &str, size| Some(Display { server: server.into(), size });
+        check(|spec| spec.display = display("/usr/bin/Xvfb", (1_280, 1_024)), None);
+        check(|spec| spec.display = display("/usr/bin/Xvfb", (MAX_SIDE, 1)), None);
+        check(|spec| spec.display = display("Xvfb", (640, 480)), Some("display"));
+        check(|spec| spec.display = display("/usr/bin/../Xvfb", (640, 480)), Some("display"));
+        check(|spec| spec.display = display("/usr/bin/Xvfb", (0, 480)), Some("display"));
+        check(|spec| spec.display = display("/usr/bin/Xvfb", (640, MAX_SIDE + 1)), Some("display"));
     }
 
     #[test]

@@ -10,12 +10,13 @@ use std::process::{Child, Command};
 use std::time::Instant;
 
 use crate::control_group::{ControlGroup, Hierarchies};
+use crate::display::with_display;
 use crate::error::SandboxError;
 use crate::identity::{Claim, Identity, default_environment};
 use crate::layout::exec_places;
 use crate::message::{self, MAX_MESSAGE, Setup};
 use crate::running::Running;
-use crate::spec::{Output, Spec, Stdin};
+use crate::spec::{Bounds, Output, Spec, Stdin};
 
 /// The argument after which a program that embeds this crate must call [`crate::init_main`], before it starts
 /// any thread.
@@ -52,7 +53,8 @@ pub fn start(launcher: &Launcher, spec: &Spec) -> Result<Running, SandboxError> 
     claim.identity.own_tree(&spec.work)?;
     let stdout = open_output(&spec.stdout, claim.identity)?;
     let stderr = open_output(&spec.stderr, claim.identity)?;
-    let group = ControlGroup::create(&launcher.tag, &Hierarchies::detect()?, &spec.limits);
+    let bounds = Bounds { processes: spec.tasks(), ..spec.limits };
+    let group = ControlGroup::create(&launcher.tag, &Hierarchies::detect()?, &bounds);
     let setup = setup_message(spec, claim.identity, &group);
 
     let (channel, init_side) = UnixStream::pair().map_err(|source| SandboxError::Channel { source })?;
@@ -121,17 +123,21 @@ fn setup_message(spec: &Spec, identity: Identity, group: &ControlGroup) -> Setup
         places: exec_places(&spec.executables),
         code: spec.code,
         args: spec.args.clone(),
-        env: environment(&spec.env),
+        env: match spec.display {
+            Some(_) => environment(&with_display(&spec.env)),
+            None => environment(&spec.env),
+        },
         stdin: match &spec.stdin {
             Stdin::Null | Stdin::Pipe(_) => None,
             Stdin::File(path) => Some(path.clone().into()),
         },
         stdin_follows: matches!(spec.stdin, Stdin::Pipe(_)),
         groups: group.doors().into_iter().map(PathBuf::into_os_string).collect(),
-        tasks: task_limit(spec.limits.processes, identity, group),
+        tasks: task_limit(spec.tasks(), identity, group),
         disk: spec.limits.disk.0,
         scratch: spec.scratch.0,
         report_scratch: !group.limits_memory(),
+        display: spec.display.clone(),
     }
 }
 

@@ -5,11 +5,12 @@
 //! | --- | --- |
 //! | init (`mod`) | close inherited files · read the setup · open the doors of the control groups · own session · drop groups, or enter a user namespace · new namespaces · fork pid 1 · wait |
 //! | VM Portal, pid 1 (`portal`) | die with init · host name · loopback · root (`root`, `application`) · fork · map the program's ids · give up privileges · reap |
-//! | program (`program`) | first to go · user namespace and ids · limits · `/work` · join the control groups · hide them · priority · capabilities · no new privileges · standard input · signals · no new code · Landlock · filter · execute |
+//! | program (`program`) | first to go · user namespace and ids · limits · `/work` · join the control groups · hide them · priority · capabilities · no new privileges · standard input · signals · no new code · Landlock · filter · display (`display`) · execute |
 //!
 //! Each of these processes has one thread.
 
 mod application;
+mod display;
 mod landlock;
 mod mounts;
 mod places;

@@ -21,6 +21,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
+use super::display::Dialogs;
 use super::step::{StepError, step, step_at};
 use super::{program, report_failure, root};
 use crate::exit::Ended;
@@ -56,6 +57,8 @@ struct Portal<'a> {
     /// To the program's process, until it has executed the program.
     starting: Option<UnixStream>,
     words: Inbox,
+    /// What the attendant of the display says, until it ends.
+    dialogs: Option<Dialogs>,
     /// The weight of our session among all sessions, until it has been lowered.
     session_weight: Option<File>,
     /// Why there is no program.
@@ -86,10 +89,15 @@ fn prepare<'a>(
     let mut root = root::build(setup)?;
     root.stdin = root.stdin.or(piped);
     let (ours, theirs) = step("make a socket", UnixStream::pair())?;
+    let (dialogs, attendant) = match &setup.display {
+        Some(_) => step("make a socket for dialogs", Dialogs::new())
+            .map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+        None => (None, None),
+    };
     let signals = step("watch for children", ChildSignals::new())?;
     let session_weight = open_session_weight()?;
     match step("fork the program", sys::fork())? {
-        Fork::Child => program::run(setup, doors, root, theirs),
+        Fork::Child => program::run(setup, doors, root, theirs, attendant.as_ref()),
         Fork::Parent { child } => Ok(Portal {
             channel,
             setup,
@@ -97,6 +105,7 @@ fn prepare<'a>(
             program: child,
             starting: Some(ours),
             words: Inbox::default(),
+            dialogs,
             session_weight,
             failure: None,
             status: None,
@@ -118,6 +127,9 @@ impl Portal<'_> {
             let ready = step("wait for something to do", self.wait())?;
             if ready.starting {
                 self.listen_to_start()?;
+            }
+            if ready.dialogs {
+                self.listen_to_attendant();
             }
             if ready.children {
                 self.signals.clear();
@@ -144,12 +156,15 @@ impl Portal<'_> {
         let mut wanted =
             vec![PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
         wanted.extend(self.starting.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        let dialogs = wanted.len();
+        wanted.extend(self.dialogs.as_ref().map(|dialogs| PollFd::new(dialogs.socket(), PollFlags::IN)));
         match rustix::event::poll(&mut wanted, period.as_ref()) {
             Ok(_) | Err(Errno::INTR) => (),
             Err(e) => return Err(e),
         }
         let ready = |at: usize| wanted.get(at).is_some_and(|wanted| !wanted.revents().is_empty());
-        Ok(Ready { channel: ready(0), children: ready(1), starting: ready(2) })
+        let starting = self.starting.is_some() && ready(2);
+        Ok(Ready { channel: ready(0), children: ready(1), starting, dialogs: ready(dialogs) })
     }
 
     /// Where the scheduler weighs sessions against one another, the idle class of the processes is not enough:
@@ -192,6 +207,14 @@ impl Portal<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Passes on what the display's attendant says, as long as it is what one may say.
+    fn listen_to_attendant(&mut self) {
+        match self.dialogs.as_mut().and_then(Dialogs::take) {
+            Some(closed) => closed.into_iter().for_each(|closed| self.report(&Report::Dialog(closed))),
+            None => self.dialogs = None,
+        }
     }
 
     /// Gives the program's user namespace its only id, and tells it to go on.
@@ -244,6 +267,9 @@ impl Portal<'_> {
         while self.starting.is_some() {
             self.listen_to_start()?;
         }
+        while self.dialogs.is_some() {
+            self.listen_to_attendant();
+        }
         let usage = step("read what was used", sys::children_usage())?;
         let ended =
             self.failure.take().or_else(|| self.status.map(ended)).unwrap_or(Ended::Signal(libc::SIGKILL));
@@ -285,6 +311,7 @@ struct Ready {
     channel: bool,
     children: bool,
     starting: bool,
+    dialogs: bool,
 }
 
 fn ended(status: WaitStatus) -> Ended {

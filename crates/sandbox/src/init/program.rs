@@ -12,6 +12,7 @@ use rustix::fs::{Gid, Uid};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
+use super::display;
 use super::landlock;
 use super::portal::Word;
 use super::root::Root;
@@ -28,8 +29,15 @@ const OPEN_FILES: (u64, u64) = (1_024, 65_536);
 /// Bytes that a program may keep from being swapped: enough for keys and for what probes whether it may.
 const LOCKED_MEMORY: u64 = 8 << 20;
 
+/// A single byte, smaller than any core file: none is written. Zero would not do: where the machine hands crashes
+/// to a program of its own, which may keep them or show a window, the kernel runs it whatever the limit is, except
+/// when it is 1 (`coredump_pipe` in fs/coredump.c).
+const NO_CORE: u64 = 1;
+
 enum Failure {
     Step(StepError),
+    /// There is no display, for this reason.
+    Display(String),
     Execute(io::Error),
 }
 
@@ -40,10 +48,17 @@ impl From<StepError> for Failure {
 }
 
 /// Takes the steps and executes the program. Failures go to the VM Portal by `portal`, which closes by itself
-/// when the program runs.
-pub(super) fn run(setup: &Setup, doors: &[File], root: Root, mut portal: UnixStream) -> ! {
-    let word = match prepare(setup, doors, root, &mut portal) {
+/// when the program runs. `attendant` is the end of the dialogs' socket for the display's attendant.
+pub(super) fn run(
+    setup: &Setup,
+    doors: &[File],
+    root: Root,
+    mut portal: UnixStream,
+    attendant: Option<&UnixStream>,
+) -> ! {
+    let word = match prepare(setup, doors, root, &mut portal, attendant) {
         Ok(never) => match never {},
+        Err(Failure::Display(why)) => Word::NotExecuted(format!("the private display did not start: {why}")),
         Err(Failure::Step(e)) => Word::Failed(e.to_string()),
         Err(Failure::Execute(e)) => {
             Word::NotExecuted(format!("can't execute '{}': {e}", Path::new(&setup.program).display()))
@@ -59,6 +74,7 @@ fn prepare(
     doors: &[File],
     root: Root,
     portal: &mut UnixStream,
+    attendant: Option<&UnixStream>,
 ) -> Result<Infallible, Failure> {
     let (program, args, env) = command(setup)?;
     let filter = filter::compile(Profile { code: setup.code, connects: Connects::Free });
@@ -86,8 +102,14 @@ fn prepare(
     if let Some(rules) = rules {
         step("put the Landlock rules in force", rules.restrict_self())?;
     }
+    if setup.display.is_some() {
+        display::prepare()?;
+    }
     // Last, because it takes away calls that the steps before need.
     step("install the system call filter", filter::install(&filter, Listener::None))?;
+    if let (Some(display), Some(attendant)) = (&setup.display, attendant) {
+        display::open(display, attendant).map_err(Failure::Display)?;
+    }
     sys::execute(&program, &args, &env).map_err(Failure::Execute)
 }
 
@@ -132,7 +154,7 @@ fn enter_user_namespace(portal: &mut UnixStream) -> Result<(), StepError> {
 fn limit_resources(setup: &Setup) -> Result<(), StepError> {
     let (files, most_files) = OPEN_FILES;
     for (name, resource, now, most) in [
-        ("limit core dumps", Resource::Core, 0, 0),
+        ("limit core dumps", Resource::Core, NO_CORE, NO_CORE),
         ("limit the size of files", Resource::Fsize, setup.disk, setup.disk),
         ("limit open files", Resource::Nofile, files, most_files),
         ("limit processes", Resource::Nproc, setup.tasks, setup.tasks),

@@ -15,7 +15,7 @@ use model::{ByteSize, Usage};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::disk;
-use crate::exit::{Ended, Exit, LimitHit, NetworkUse};
+use crate::exit::{ClosedDialog, Ended, Exit, LimitHit, NetworkUse};
 use crate::identity::Claim;
 use crate::message::{Inbox, Report};
 use crate::running::Shared;
@@ -34,6 +34,8 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Watch {
     begun: Instant,
     limits: Bounds,
+    /// Processes and threads that the program and its display may have.
+    allowed_tasks: u32,
     work: PathBuf,
     unnamed: Unnamed,
     /// Those of the streams that go to files.
@@ -53,6 +55,8 @@ pub(crate) struct Watch {
     tasks: u32,
     /// Whether the number of processes was seen at its limit.
     crowded: bool,
+    /// As many as the VM Portal let pass.
+    dialogs: Vec<ClosedDialog>,
     end: Option<End>,
 }
 
@@ -75,6 +79,7 @@ impl Watch {
         Watch {
             begun,
             limits: spec.limits,
+            allowed_tasks: spec.tasks(),
             work: spec.work.clone(),
             unnamed: Unnamed::new(&spec.work),
             streams: [&spec.stdout, &spec.stderr]
@@ -92,6 +97,7 @@ impl Watch {
             scratch: 0,
             tasks: 0,
             crowded: false,
+            dialogs: Vec::new(),
             end: None,
         }
     }
@@ -158,6 +164,7 @@ impl Watch {
             Report::Started => (),
             Report::Scratch { used } => self.scratch = used,
             Report::Stopped(stopped) => self.shared.note_stopped(stopped),
+            Report::Dialog(dialog) => self.dialogs.push(dialog),
             Report::Ended { ended, cpu, peak } => self.end = Some(End { ended, cpu, peak }),
         }
     }
@@ -198,6 +205,8 @@ impl Watch {
         let failed = !matches!(self.end, Some(End { ended: Ended::Code(0), .. }));
         if failed && (self.crowded || self.shared.group().refused_processes() > 0) {
             let peak = self.shared.group().peak_processes().unwrap_or(self.tasks);
+            // Those of a display are not the program's.
+            let peak = peak.min(self.limits.processes);
             self.met(LimitHit::Processes { limit: self.limits.processes, peak });
         }
         // A program that was done already is done, whoever wanted to end it.
@@ -241,7 +250,7 @@ impl Watch {
         }
         let tree = processes::below_portal(self.init.id());
         self.tasks = self.tasks.max(tree.tasks);
-        if watch_processes && tree.tasks >= self.limits.processes {
+        if watch_processes && tree.tasks >= self.allowed_tasks {
             self.crowded = true;
         }
         if watch_memory {
@@ -258,7 +267,7 @@ impl Watch {
         self.hit.get_or_insert(hit);
     }
 
-    fn exit(&self, wall: Duration) -> Exit {
+    fn exit(&mut self, wall: Duration) -> Exit {
         let group = self.shared.group();
         let (ended, cpu, peak) = match &self.end {
             Some(end) => (end.ended.clone(), end.cpu, end.peak),
@@ -273,6 +282,13 @@ impl Watch {
             cpu: group.cpu_time().unwrap_or(cpu),
             peak_memory: group.peak_memory().unwrap_or(ByteSize(self.peak.max(peak))),
         };
-        Exit { ended, hit: self.hit, usage, crash: None, dialogs: Vec::new(), network: NetworkUse::default() }
+        Exit {
+            ended,
+            hit: self.hit,
+            usage,
+            crash: None,
+            dialogs: std::mem::take(&mut self.dialogs),
+            network: NetworkUse::default(),
+        }
     }
 }
