@@ -88,6 +88,7 @@ impl Trap {
             base_dir: "/".into(),
             search_path: "/usr/bin:/bin".into(),
             jit: wrap::Jit::Auto,
+            display: wrap::Display::None,
             shell_text: None,
         });
         let wrapped = wrapped.expect("every system has it");

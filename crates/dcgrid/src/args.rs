@@ -298,6 +298,9 @@ pub struct WrapArgs {
     /// Further file, directory, program or deb:PACKAGE to take along (repeat for more)
     #[arg(long, value_name = "WHAT")]
     pub include: Vec<String>,
+    /// Take along what a private display needs
+    #[arg(long)]
+    pub gui: bool,
     /// List every file
     #[arg(long)]
     pub files: bool,

@@ -4,6 +4,7 @@
 //! `programs` has the rules for what a person names, `libraries` those for ELF files, `scripts` those for scripts,
 //! `packages` those for Debian packages, `trees` those for directories.
 
+mod display;
 mod libraries;
 mod packages;
 mod programs;
@@ -28,7 +29,7 @@ use crate::register::Rules;
 use crate::report::Warning;
 use crate::script::{LINE_LIMIT, shebang};
 use crate::seal::Sealer;
-use crate::{Request, Wrapped};
+use crate::{Display, Request, Wrapped};
 use trees::Tree;
 
 /// Wraps what `request` asks for, with the files of `host`.
@@ -43,6 +44,9 @@ pub(crate) fn collect(host: Host, request: &Request) -> Result<Wrapped, WrapErro
     collector.examine_all()?;
     for include in &request.include {
         collector.include(include)?;
+    }
+    if request.display == Display::Private {
+        collector.add_display()?;
     }
     collector.examine_all()?;
     collector.add_what_libc_opens()?;

@@ -56,6 +56,10 @@ pub enum WrapError {
     Collision { place: String, first: String, second: String },
     #[error("'{path}' can't be in an application: there the sandbox mounts its own '{mount}'")]
     Shadowed { path: String, mount: &'static str },
+    #[error(
+        "a program with windows needs {what}, which is not on this machine: install the package {package}"
+    )]
+    NoDisplay { what: &'static str, package: &'static str },
     #[error("the application can't be described by a manifest")]
     Manifest(#[from] ManifestError),
 }

@@ -63,6 +63,16 @@ pub struct Request {
     pub search_path: OsString,
     /// Which of the programs may make code while they run.
     pub jit: Jit,
+    pub display: Display,
+}
+
+/// Whether a program opens windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Display {
+    #[default]
+    None,
+    /// On an X server of its own, which comes along: the one installed here.
+    Private,
 }
 
 /// Whether a program, by its name or path, is a shell, so that text it is given names commands.

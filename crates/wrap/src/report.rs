@@ -48,6 +48,8 @@ pub enum Reason {
     Package { name: String },
     /// It is ours, and runs before each of the programs.
     PortalLoader,
+    /// It is part of the private display, or what programs with windows read.
+    Display,
     /// A link inside an included directory leads to it.
     LinkTarget { of: String },
 }
@@ -63,6 +65,7 @@ impl Reason {
             Reason::Command { .. } | Reason::Path { .. } => "(named in scripts)",
             Reason::Package { name } => name,
             Reason::PortalLoader => "(portal loader)",
+            Reason::Display => "(private display)",
             Reason::LinkTarget { .. } => "(targets of links)",
         }
     }
@@ -80,6 +83,7 @@ impl fmt::Display for Reason {
             Reason::Path { named_in } => write!(f, "path named in {named_in}"),
             Reason::Package { name } => write!(f, "part of package {name}"),
             Reason::PortalLoader => f.write_str("the portal loader, which runs before every program"),
+            Reason::Display => f.write_str("part of the private display"),
             Reason::LinkTarget { of } => write!(f, "target of the link {of}"),
         }
     }
@@ -102,6 +106,8 @@ pub enum Warning {
     NotRegistered { path: String, why: String },
     /// A program that starts without the portal loader: its crashes come without a backtrace.
     NotRewritten { path: String, why: String },
+    /// There is no font for a program's windows.
+    NoFont { looked_in: Vec<String> },
 }
 
 impl fmt::Display for Warning {
@@ -129,6 +135,11 @@ impl fmt::Display for Warning {
                     "{path} starts without the portal loader, so its crashes come without a backtrace: {why}"
                 )
             }
+            Warning::NoFont { looked_in } => write!(
+                f,
+                "no font in {}: text in windows may show as boxes; install fonts-dejavu-core",
+                looked_in.join(", ")
+            ),
             Warning::LeftOut { path, why } => write!(f, "{path} is left out: {why}"),
         }
     }

@@ -128,6 +128,10 @@ pub fn prepare(text: SpecText) -> anyhow::Result<ReadyJob> {
             Some(true) => wrap::Jit::On,
             Some(false) => wrap::Jit::Off,
         },
+        display: match spec.app.gui {
+            None => wrap::Display::None,
+            Some(_) => wrap::Display::Private,
+        },
     })?;
     for warning in &wrapped.report.warnings {
         tracing::warn!("{warning}");

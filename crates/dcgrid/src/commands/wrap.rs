@@ -33,6 +33,7 @@ pub fn run(args: &WrapArgs, json: bool) -> anyhow::Result<Exit> {
         base_dir: std::env::current_dir().context("can't tell the current directory")?,
         search_path: std::env::var_os("PATH").unwrap_or_default(),
         jit: wrap::Jit::Auto,
+        display: if args.gui { wrap::Display::Private } else { wrap::Display::None },
     };
     let wrapped = wrap::wrap(&request)?;
     if let Some(directory) = &args.unpack {

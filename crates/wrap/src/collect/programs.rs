@@ -48,7 +48,7 @@ impl Collector {
     }
 
     /// Adds an executable that the job can't do without.
-    fn add_executable(
+    pub(super) fn add_executable(
         &mut self,
         path: &str,
         home: &str,

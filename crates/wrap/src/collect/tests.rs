@@ -7,7 +7,7 @@ use protocol::manifest::Entry;
 
 use super::collect;
 use crate::testing::{TestElf, Tree};
-use crate::{Jit, Reason, Request, Warning, WrapError, Wrapped};
+use crate::{Display, Jit, Reason, Request, Warning, WrapError, Wrapped};
 
 const LOADER: &str = "/lib64/ld.so";
 const MULTIARCH: &str = "usr/lib/x86_64-linux-gnu";
@@ -44,6 +44,7 @@ fn wrap(tree: &Tree, program: &str, include: &[&str]) -> Result<Wrapped, WrapErr
         base_dir: "/home/u".into(),
         search_path: "/home/u/bin:/usr/bin".into(),
         jit: Jit::Auto,
+        display: Display::None,
     };
     collect(tree.host(), &request)
 }
@@ -315,4 +316,63 @@ fn a_package_brings_its_files_and_its_dependencies() {
     // The base system's own programs come without it, unless asked for.
     assert!(!wrap(&tree, "true", &[]).unwrap().manifest.entries.contains_key("/usr/share/base.txt"));
     check_files(&wrap(&tree, "true", &["deb:base"]).unwrap(), &["/usr/share/base.txt"]);
+}
+
+fn wrap_with_display(tree: &Tree) -> Result<Wrapped, WrapError> {
+    let request = Request {
+        program: "tool".into(),
+        include: Vec::new(),
+        shell_text: None,
+        base_dir: "/home/u".into(),
+        search_path: "/home/u/bin:/usr/bin".into(),
+        jit: Jit::Auto,
+        display: Display::Private,
+    };
+    collect(tree.host(), &request)
+}
+
+#[test]
+fn a_private_display_comes_along_with_all_that_its_server_runs() {
+    let tree = machine();
+    program(&tree, "usr/bin/tool", &[]);
+    let missing = |tree: &Tree| match wrap_with_display(tree) {
+        Err(WrapError::NoDisplay { package, .. }) => package,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(missing(&tree), "xvfb");
+    library(&tree, "libpixman.so.0", &[]);
+    program(&tree, "home/u/bin/Xvfb", &["libpixman.so.0"]);
+    assert_eq!(missing(&tree), "x11-xkb-utils");
+    program(&tree, "usr/bin/xkbcomp", &[]);
+    assert_eq!(missing(&tree), "xkb-data");
+    tree.file("usr/share/X11/xkb/rules/evdev", "! model");
+    let without_font = wrap_with_display(&tree).unwrap();
+    assert!(matches!(without_font.report.warnings.as_slice(), [Warning::NoFont { .. }]));
+
+    tree.file("usr/share/fonts/truetype/liberation/Sans.ttf", "ttf");
+    tree.file("usr/share/fonts/truetype/freefont/FreeSans.ttf", "ttf");
+    tree.file("usr/share/fontconfig/conf.avail/10-x.conf", "<xml>");
+    tree.path("etc/fonts/conf.d/.");
+    tree.link("etc/fonts/conf.d/10-x.conf", "/usr/share/fontconfig/conf.avail/10-x.conf");
+    tree.file("usr/share/glib-2.0/schemas/gschemas.compiled", "compiled");
+    let wrapped = wrap_with_display(&tree).unwrap();
+    assert!(wrapped.report.warnings.is_empty(), "{:?}", wrapped.report.warnings);
+    check_files(
+        &wrapped,
+        &[
+            "/usr/bin/Xvfb",
+            "/usr/bin/xkbcomp",
+            "/bin/sh",
+            "/usr/lib/x86_64-linux-gnu/libpixman.so.0",
+            "/usr/share/X11/xkb/rules/evdev",
+            "/usr/share/fonts/truetype/liberation/Sans.ttf",
+            "/etc/fonts/conf.d/10-x.conf",
+            "/usr/share/glib-2.0/schemas/gschemas.compiled",
+        ],
+    );
+    assert!(wrapped.manifest.resolve("/usr/share/fonts/truetype/freefont/FreeSans.ttf").is_none());
+    let reason = &wrapped.report.files["/usr/share/X11/xkb/rules/evdev"].reason;
+    assert_eq!(reason, &Reason::Display);
+    // A program without windows has none of it.
+    assert!(wrap(&tree, "tool", &[]).unwrap().manifest.resolve("/usr/bin/Xvfb").is_none());
 }

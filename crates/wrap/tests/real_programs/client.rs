@@ -122,6 +122,7 @@ pub fn request(program: &str, include: &[&str]) -> Request {
         base_dir: "/".into(),
         search_path: SEARCH_PATH.into(),
         jit: wrap::Jit::Auto,
+        display: wrap::Display::None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `dcgrid evm run`: a program in the sandbox, its streams ours, its end our end.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use model::{ByteSize, NetworkAccess};
-use protocol::manifest::Manifest;
+use model::{ByteSize, DisplaySize, NetworkAccess};
+use protocol::manifest::DISPLAY_SERVER;
 use sandbox::{Bounds, Cause, Code, Control, Display, Launcher, Output, Running, Spec, Stdin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -33,9 +33,6 @@ const SCRATCH_SHARE: u64 = 2;
 
 /// Most bytes of a file that are looked at as a script.
 const MAX_SCRIPT: u64 = 1 << 20;
-
-const DISPLAY_SERVER: &str = "Xvfb";
-const DISPLAY_SIZE: (u16, u16) = (1280, 1024);
 
 /// Runs the program and returns the exit code to end with.
 pub fn run(args: &EvmRunArgs, json: bool) -> anyhow::Result<u8> {
@@ -87,15 +84,14 @@ pub fn request(command: &[OsString], include: &[String], asks: Asks) -> anyhow::
     let program =
         program.ok_or_else(|| fault(Exit::Usage, "the program's name is not UTF-8", "rename it"))?;
     let base_dir = std::env::current_dir().context("can't tell the current directory")?;
-    let mut include = include.to_vec();
-    include.extend(asks.gui.then(|| DISPLAY_SERVER.to_owned()));
     Ok(wrap::Request {
         shell_text: wrap::is_shell(program).then(|| shell_text(&command[1..], &base_dir)),
         program: program.to_owned(),
-        include,
+        include: include.to_vec(),
         base_dir,
         search_path: std::env::var_os("PATH").unwrap_or_default(),
         jit: if asks.jit { wrap::Jit::On } else { wrap::Jit::Auto },
+        display: if asks.gui { wrap::Display::Private } else { wrap::Display::None },
     })
 }
 
@@ -208,7 +204,7 @@ fn spec(
             io_rate: limits.io_rate,
         },
         network: NetworkAccess { allow: args.network.allow.clone(), rate: args.network.rate },
-        display: args.gui.then(|| display(&application.manifest)).flatten(),
+        display: args.gui.then(display),
         scratch: ByteSize(limits.memory.0 / SCRATCH_SHARE),
         name: place.tag.clone(),
     };
@@ -219,10 +215,9 @@ fn cant_open(path: &Path) -> String {
     format!("can't open '{}'", path.display())
 }
 
-fn display(manifest: &Manifest) -> Option<Display> {
-    let is_server = |path: &&String| Path::new(path).file_name() == Some(OsStr::new(DISPLAY_SERVER));
-    let server = manifest.entries.keys().find(is_server)?;
-    Some(Display { server: server.into(), size: DISPLAY_SIZE })
+fn display() -> Display {
+    let DisplaySize { width, height } = DisplaySize::default();
+    Display { server: DISPLAY_SERVER.into(), size: (width, height) }
 }
 
 /// The signals that a person or a service manager sends.
