@@ -10,8 +10,10 @@ set -eu
 build="gcc libc6-dev make"
 # A protein search: the program, its example queries, and a database of sequences.
 demo="$build hmmer hmmer-examples mmseqs2-examples"
+# An invisible display, and programs with windows of three kinds: Tk, GTK, plain X.
+windows="xvfb fonts-dejavu-core python3-tk zenity x11-utils"
 # Every kind of program the grid must run unmodified: dynamic, MPI, shell script, interpreter, virtual machine.
-test="$demo autodock-vina povray povray-includes lammps lammps-examples mafft openjdk-17-jre-headless python3"
+test="$demo $windows autodock-vina povray povray-includes lammps lammps-examples mafft openjdk-17-jre-headless python3"
 
 case "${1:-}" in
 build) wanted=$build ;;
