@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Directories in the root that belong to the machine, as on any machine: a program can read them.
 const SYSTEM: &[&str] =
-    &["bin", "etc", "lib", "lib32", "lib64", "libx32", "opt", "run", "sbin", "usr", "var"];
+    &[".evm", "bin", "etc", "lib", "lib32", "lib64", "libx32", "opt", "run", "sbin", "usr", "var"];
 
 /// Most places: each is a mount, which takes time at every start.
 const MAX_PLACES: usize = 64;
