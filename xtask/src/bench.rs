@@ -4,6 +4,7 @@
 //! interleaved pairs, so that a machine that slows down slows both, and prints the median of the pairs' ratios.
 
 mod grid;
+mod sandbox;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,13 +19,22 @@ struct Bench {
     name: &'static str,
     about: &'static str,
     rounds: usize,
-    run: fn(&Workspace, usize) -> Result<()>,
+    run: fn(&Workspace, Options) -> Result<()>,
+}
+
+/// What a measurement is told.
+#[derive(Clone, Copy, Debug)]
+struct Options {
+    rounds: usize,
+    /// Whether programs read the figures; not every measurement heeds it.
+    json: bool,
 }
 
 const BENCHES: &[Bench] = &[
     Bench { name: "start", about: "`dcgrid --version` against /bin/true", rounds: 101, run: start },
     Bench { name: "run", about: "`dcgrid run -- echo hi` against echo", rounds: 31, run: grid::run },
     Bench { name: "dispatch", about: "subjobs a second through one server", rounds: 3, run: grid::dispatch },
+    Bench { name: "sandbox", about: "the sandbox, others and none", rounds: 10, run: sandbox::run },
     Bench { name: "idle", about: "processor time and memory of an idle client", rounds: 2, run: grid::idle },
 ];
 
@@ -43,24 +53,39 @@ struct Side<'a> {
 /// # Errors
 /// An unknown name, or a command that fails.
 pub fn run(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
-    let (name, rounds) = match arguments {
+    let (name, rest) = match arguments {
         [] => {
             BENCHES.iter().for_each(|bench| println!("{:12} {}", bench.name, bench.about));
             return Ok(());
         }
-        [name] => (name, None),
-        [name, "--rounds", rounds] => {
-            let count: usize =
-                rounds.parse().with_context(|| format!("read '{rounds}' as a number of rounds"))?;
-            ensure!(count > 0, "a measurement has at least one round");
-            (name, Some(count))
-        }
-        _ => bail!("usage: cargo xtask bench [NAME [--rounds N]]"),
+        [name, rest @ ..] => (name, rest),
     };
+    let (rounds, json) = options(rest)?;
     let known = || BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", ");
     let bench = BENCHES.iter().find(|bench| bench.name == *name);
     let bench = bench.with_context(|| format!("no measurement '{name}'; there are: {}", known()))?;
-    (bench.run)(workspace, rounds.unwrap_or(bench.rounds))
+    (bench.run)(workspace, Options { rounds: rounds.unwrap_or(bench.rounds), json })
+}
+
+fn options(mut arguments: &[&str]) -> Result<(Option<usize>, bool)> {
+    let (mut rounds, mut json) = (None, false);
+    loop {
+        arguments = match arguments {
+            [] => return Ok((rounds, json)),
+            ["--json", rest @ ..] => {
+                json = true;
+                rest
+            }
+            ["--rounds", count, rest @ ..] => {
+                let count: usize =
+                    count.parse().with_context(|| format!("read '{count}' as a number of rounds"))?;
+                ensure!(count > 0, "a measurement has at least one round");
+                rounds = Some(count);
+                rest
+            }
+            _ => bail!("usage: cargo xtask bench [NAME [--rounds N] [--json]]"),
+        };
+    }
 }
 
 /// Builds the release binary; returns where it is.
@@ -69,12 +94,12 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
     Ok(workspace.target.join("release/dcgrid"))
 }
 
-fn start(workspace: &Workspace, rounds: usize) -> Result<()> {
+fn start(workspace: &Workspace, options: Options) -> Result<()> {
     let dcgrid = build(workspace)?;
     compare(
         &Side { program: &dcgrid, arguments: &["--version"] },
         &Side { program: Path::new("/bin/true"), arguments: &[] },
-        rounds,
+        options.rounds,
     )
 }
 

@@ -21,7 +21,7 @@ usage: cargo xtask COMMAND
   tidy                       check the rules of the house that no compiler checks
   paper-map                  check docs/paper-map.md against the list of the paper's sections
   ci                         all gates: fmt, clippy, tidy, paper-map, deny, tests
-  bench [NAME [--rounds N]]  measure NAME, or list what can be measured";
+  bench [NAME [--rounds N] [--json]]  measure NAME, or list what can be measured";
 
 fn main() -> ExitCode {
     match run() {

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Side, build, compare};
+use super::{Options, Side, build, compare};
 use crate::workspace::{Workspace, cargo, step};
 
 /// How long an idle client is watched in one round.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// `dcgrid run -- echo hi` on a running grid, against echo itself.
-pub(super) fn run(workspace: &Workspace, rounds: usize) -> Result<()> {
+pub(super) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     let dcgrid = build(workspace)?;
     let scratch = Scratch::new(workspace)?;
     let grid = Service::start(
@@ -29,16 +29,16 @@ pub(super) fn run(workspace: &Workspace, rounds: usize) -> Result<()> {
     compare(
         &Side { program: &dcgrid, arguments: &arguments },
         &Side { program: Path::new("/bin/echo"), arguments: &["hi"] },
-        rounds,
+        options.rounds,
     )
 }
 
 /// Subjobs a second that a server hands out and takes back; the load runs on the same machine.
-pub(super) fn dispatch(_: &Workspace, rounds: usize) -> Result<()> {
+pub(super) fn dispatch(_: &Workspace, options: Options) -> Result<()> {
     let example = ["--release", "--quiet", "--locked", "--package", "server", "--example", "dispatch"];
     step(cargo().arg("build").args(example))?;
     for (clients, per_poll, subjobs) in [("1", "1", "1000"), ("64", "1", "10000"), ("64", "10", "50000")] {
-        for _ in 0..rounds {
+        for _ in 0..options.rounds {
             step(cargo().arg("run").args(example).args(["--", clients, per_poll, subjobs]))?;
         }
     }
@@ -46,7 +46,7 @@ pub(super) fn dispatch(_: &Workspace, rounds: usize) -> Result<()> {
 }
 
 /// Processor time and memory of a client that has nothing to do.
-pub(super) fn idle(workspace: &Workspace, rounds: usize) -> Result<()> {
+pub(super) fn idle(workspace: &Workspace, options: Options) -> Result<()> {
     let dcgrid = build(workspace)?;
     let scratch = Scratch::new(workspace)?;
     let state = scratch.0.join("server");
@@ -66,7 +66,7 @@ pub(super) fn idle(workspace: &Workspace, rounds: usize) -> Result<()> {
     // One subjob first, so that all that a client ever loads is loaded.
     let warmed = Command::new(&dcgrid).args(["--login-file", login, "run", "--", "true"]).status()?;
     ensure!(warmed.success(), "the grid does not run a subjob");
-    for _ in 0..rounds {
+    for _ in 0..options.rounds {
         let (before, begun) = (processor_time(client.0.id())?, Instant::now());
         std::thread::sleep(IDLE);
         let used = processor_time(client.0.id())? - before;
@@ -94,10 +94,10 @@ fn resident(id: u32) -> Result<u64> {
 }
 
 /// A directory below the target directory, removed at the end.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new(workspace: &Workspace) -> Result<Self> {
+    pub(super) fn new(workspace: &Workspace) -> Result<Self> {
         let path = workspace.target.join(format!("bench-{}", std::process::id()));
         fs::create_dir_all(&path)?;
         Ok(Scratch(path))

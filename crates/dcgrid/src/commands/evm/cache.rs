@@ -29,6 +29,9 @@ use crate::settings::user_directory;
 /// Applications kept; of those that nobody uses, the ones used longest ago go.
 const MAX_TREES: usize = 32;
 
+/// Requests remembered.
+const MAX_REQUESTS: usize = 256;
+
 /// What, besides the files of the application themselves, decides what wrapping finds.
 const CONSULTED: [&str; 4] =
     ["/var/lib/dpkg/status", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.cache"];
@@ -155,26 +158,40 @@ impl Cache {
         self.directory.join("trees").join(hash.to_string())
     }
 
-    /// Removes the trees that nobody uses and that were used longest ago, down to the limit.
+    /// Removes what was used longest ago, down to the limits, and nothing that is in use.
     fn evict(&self, keep: &Path) -> anyhow::Result<()> {
-        let entries = fs::read_dir(self.directory.join("trees")).context("can't list the cache")?.flatten();
-        let mut trees: Vec<(SystemTime, PathBuf)> = entries
-            .map(|entry| entry.path())
-            .filter(|path| !keep.starts_with(path))
-            .map(|path| {
-                let used = fs::metadata(path.join("used")).and_then(|found| found.modified());
-                (used.unwrap_or(SystemTime::UNIX_EPOCH), path)
-            })
-            .collect();
-        trees.sort();
-        let surplus = (trees.len() + 1).saturating_sub(MAX_TREES);
-        for (_, path) in trees.into_iter().take(surplus) {
-            if let Some(_unused) = try_lock(&path.join("used")) {
+        let used = |path: &PathBuf| path.join("used");
+        for path in surplus(&self.directory.join("trees"), MAX_TREES, used)? {
+            if !keep.starts_with(&path)
+                && let Some(_unused) = try_lock(&path.join("used"))
+            {
                 remove_tree(&path).with_context(|| format!("can't remove '{}'", path.display()))?;
             }
         }
+        for path in surplus(&self.directory.join("requests"), MAX_REQUESTS, PathBuf::clone)? {
+            fs::remove_file(&path).with_context(|| format!("can't remove '{}'", path.display()))?;
+        }
         Ok(())
     }
+}
+
+/// The entries of a directory beyond a number, those that were used longest ago. `dated` names the file that tells.
+fn surplus(
+    directory: &Path,
+    limit: usize,
+    dated: impl Fn(&PathBuf) -> PathBuf,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let entries =
+        fs::read_dir(directory).context("can't list the cache")?.flatten().map(|entry| entry.path());
+    let mut entries: Vec<(SystemTime, PathBuf)> = entries
+        .map(|path| {
+            let used = fs::metadata(dated(&path)).and_then(|found| found.modified());
+            (used.unwrap_or(SystemTime::UNIX_EPOCH), path)
+        })
+        .collect();
+    entries.sort();
+    let count = entries.len().saturating_sub(limit);
+    Ok(entries.into_iter().take(count).map(|(_, path)| path).collect())
 }
 
 fn seal_tree(path: &Path, paths: &[PathBuf]) -> anyhow::Result<()> {
