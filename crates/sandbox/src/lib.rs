@@ -36,7 +36,7 @@ pub use control_group::remove_leftovers;
 pub use error::SandboxError;
 pub use exit::{Cause, ClosedDialog, Ended, Exit, LimitHit, MAX_DIALOGS, MAX_PICTURE, NetworkUse};
 pub use filter::{FilterRule, filter_rules};
-pub use init::init_main;
+pub use init::{SeenPlace, init_main, seen_places};
 pub use probe::{Enforcer, Finding, probe};
 pub use running::{Control, ControlError, Running};
 pub use spec::{Bounds, Code, Display, Output, Spec, Stdin};

@@ -26,6 +26,28 @@ fn every_rule_and_every_finding_is_told() {
 }
 
 #[test]
+fn every_mount_of_a_program_is_told() {
+    let found = explain(&[]);
+    let told: Vec<&str> =
+        found["places"].as_array().expect("a list").iter().filter_map(|p| p["path"].as_str()).collect();
+    let ran = Bench::new().run(&["--", "cat", "/proc/self/mountinfo"]);
+    let mounts: Vec<(&str, &str)> = ran.stdout.lines().filter_map(mount).collect();
+    assert!(mounts.len() > 20, "{ran:?}");
+    for (path, options) in mounts {
+        // Those that hold the application's code: they are named with a program.
+        let is_code = options.starts_with("ro,") && !options.contains("noexec");
+        assert!(is_code || told.contains(&path) || path == "/.evm", "{path} is not told of");
+        assert!(is_code || options.contains("noexec"), "{path} {options}");
+    }
+}
+
+/// Where a mount is and its options; proc_pid_mountinfo(5).
+fn mount(line: &str) -> Option<(&str, &str)> {
+    let mut fields = line.split(' ').skip(4);
+    Some((fields.next()?, fields.next()?))
+}
+
+#[test]
 fn a_program_is_told_with_what_it_may_start_and_load() {
     let found = explain(&["sort"]);
     let application = &found["application"];
@@ -39,7 +61,15 @@ fn a_program_is_told_with_what_it_may_start_and_load() {
 fn people_get_tables() {
     let output = Bench::new().command(&["explain"]).output().expect("it can be started");
     let text = String::from_utf8_lossy(&output.stdout);
-    for part in ["LIMITS", "SYSTEM CALLS", "ENFORCED", "\topenat", "--memory\t1 GiB"] {
+    for part in [
+        "PLACES",
+        "\n/proc/kcore\tempty\t",
+        "LIMITS",
+        "SYSTEM CALLS",
+        "ENFORCED",
+        "\topenat",
+        "--memory\t1 GiB",
+    ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
 }

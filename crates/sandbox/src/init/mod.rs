@@ -33,6 +33,7 @@ use rustix::thread::UnshareFlags;
 use rustix::time::ClockId;
 
 pub(crate) use self::landlock::is_usable as landlock_is_usable;
+pub use self::places::{SeenPlace, seen_places};
 use self::step::{StepError, step, step_at};
 use crate::exit::Ended;
 use crate::identity::{INSIDE_ID, Identity};

@@ -15,7 +15,6 @@ pub(super) const MOUNT_POINTS: &[&str] =
 pub(super) struct Free {
     pub path: &'static str,
     pub mode: u32,
-    #[cfg_attr(not(test), expect(dead_code, reason = "written for the reader, checked by the test"))]
     pub reason: &'static str,
 }
 
@@ -29,7 +28,6 @@ pub(super) const FREE: &[Free] = &[
 /// A device that the host lends, and why a program may have it.
 pub(super) struct Device {
     pub name: &'static str,
-    #[cfg_attr(not(test), expect(dead_code, reason = "written for the reader, checked by the test"))]
     pub reason: &'static str,
 }
 
@@ -70,7 +68,6 @@ pub(super) enum Mask {
 pub(super) struct Masked {
     pub path: &'static str,
     pub mask: Mask,
-    #[cfg_attr(not(test), expect(dead_code, reason = "written for the reader, checked by the test"))]
     pub reason: &'static str,
 }
 
@@ -149,7 +146,6 @@ fn random_id() -> io::Result<String> {
 /// A directory of the host's /sys that is seen read-only; all others are not there.
 pub(super) struct Seen {
     pub path: &'static str,
-    #[cfg_attr(not(test), expect(dead_code, reason = "written for the reader, checked by the test"))]
     pub reason: &'static str,
 }
 
@@ -174,6 +170,54 @@ pub(super) const ETC_FILES: &[(&str, &str)] = &[
     // No DNS and no directory service: names are looked up in files alone, at once.
     ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\n"),
 ];
+
+/// A place in the view of a subjob, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenPlace {
+    /// Absolute; a directory stands for all below it that is not named itself.
+    pub path: String,
+    /// What a program may do there, such as `read, write`.
+    pub access: &'static str,
+    pub reason: &'static str,
+}
+
+/// What the builder of the root mounts by itself, in the words of [`seen_places`].
+const BUILT: &[(&str, &str, &str)] = &[
+    (
+        "",
+        "read",
+        "the application: the registered files and nothing else; those that are code may be executed",
+    ),
+    ("work", "read, write", "inputs and outputs: the subjob's own directory on the disk"),
+    ("dev", "read", "devices of its own, and none that drives the machine"),
+    ("dev/pts", "read, write", "terminals that a program makes for its own children"),
+    ("dev/mqueue", "read, write", "message queues of its own"),
+    ("dev/shm", "read, write", "shared memory of its own"),
+    ("proc", "read, write", "its own processes, and none of the sandbox's or the host's"),
+];
+
+/// All that a subjob sees besides its application's files, with a reason each.
+pub fn seen_places() -> Vec<SeenPlace> {
+    let place = |path: &str, access, reason| SeenPlace { path: format!("/{path}"), access, reason };
+    let masked = |masked: &Masked| {
+        let access = match masked.mask {
+            Mask::ReadOnly => "read",
+            Mask::EmptyFile | Mask::EmptyDirectory => "empty",
+            Mask::Text(_) => "made up",
+        };
+        place(masked.path, access, masked.reason)
+    };
+    let mut places: Vec<SeenPlace> =
+        BUILT.iter().map(|(path, access, reason)| place(path, access, reason)).collect();
+    places.extend(FREE.iter().map(|free| place(free.path, "read, write", free.reason)));
+    places.extend(
+        DEVICES.iter().map(|device| place(&format!("dev/{}", device.name), "read, write", device.reason)),
+    );
+    places.extend(MASKED.iter().map(masked));
+    places.extend(SEEN.iter().map(|seen| place(seen.path, "read", seen.reason)));
+    places.sort_by(|one, other| one.path.cmp(&other.path));
+    places
+}
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use model::units::display_duration;
 use model::{ByteSize, Limits, Resources};
 use protocol::manifest::{Entry, FileKind, Manifest};
-use sandbox::{FilterRule, Finding, filter_rules};
+use sandbox::{FilterRule, Finding, SeenPlace, filter_rules, seen_places};
 use serde::Serialize;
 
 use super::cache::Cache;
@@ -20,6 +20,7 @@ use crate::output::{self, Table};
 struct Explained {
     #[serde(skip_serializing_if = "Option::is_none")]
     application: Option<Application>,
+    places: Vec<Place>,
     limits: Vec<Limit>,
     system_calls: Vec<SystemCalls>,
     enforced: Vec<Check>,
@@ -35,6 +36,13 @@ struct Application {
     bytes: u64,
     programs: Vec<String>,
     libraries: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Place {
+    path: String,
+    access: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +65,7 @@ pub fn run(args: &EvmExplainArgs, json: bool) -> anyhow::Result<Exit> {
     let application = args.program.as_ref().map(|program| application(program, &args.include)).transpose()?;
     let explained = Explained {
         application,
+        places: seen_places().into_iter().map(from_place).collect(),
         limits: limits(),
         system_calls: filter_rules().map(from_rule).collect(),
         enforced: sandbox::probe().into_iter().map(|finding: Finding| finding.into()).collect(),
@@ -107,6 +116,11 @@ fn limits() -> Vec<Limit> {
     ]
 }
 
+fn from_place(place: SeenPlace) -> Place {
+    let SeenPlace { path, access, reason } = place;
+    Place { path, access, reason }
+}
+
 fn from_rule(rule: FilterRule) -> SystemCalls {
     let FilterRule { group, calls, when, answer, reason } = rule;
     SystemCalls { group, calls, when, answer, reason }
@@ -117,7 +131,15 @@ impl Explained {
         if let Some(application) = &self.application {
             application.print();
         }
-        output::line("LIMITS, unless told otherwise");
+        output::line(
+            "PLACES: what is there besides the program's files; nothing that can be written can be executed",
+        );
+        let mut table = Table::new(&["path", "may", "reason"]);
+        for place in &self.places {
+            table.row([&place.path, place.access, place.reason].map(str::to_owned));
+        }
+        table.print();
+        output::line("\nLIMITS, unless told otherwise");
         let mut table = Table::new(&["option", "default"]);
         for limit in &self.limits {
             table.row([limit.option.to_owned(), limit.default.clone()]);
