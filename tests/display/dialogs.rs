@@ -7,7 +7,7 @@ use sandbox::Ended;
 use crate::bench::{Application, eventually};
 use crate::python;
 
-const ERROR: &str = r#"
+pub const ERROR: &str = r#"
 import sys, tkinter
 from tkinter import messagebox
 root = tkinter.Tk()

@@ -5,6 +5,7 @@
 
 mod bench;
 mod dialogs;
+mod grid;
 mod isolation;
 mod unprivileged;
 mod windows;
