@@ -21,7 +21,6 @@ mod display;
 mod error;
 mod exit;
 mod filter;
-mod heartbeat;
 mod identity;
 mod init;
 mod layout;
