@@ -30,7 +30,9 @@ ACT(exec_written_in_tmp) { return execute_copy("/tmp/copy"); }
 ACT(exec_written_in_home) { return execute_copy("/tmp/home/copy"); }
 ACT(exec_written_in_shm) { return execute_copy("/dev/shm/copy"); }
 ACT(exec_written_in_system) { return execute_copy("/usr/share/open/copy"); }
-ACT(exec_unregistered) { return execute("/usr/bin/unregistered"); }
+ACT(exec_written_in_own) { return execute_copy("/data/open/copy"); }
+ACT(exec_unregistered) { return execute("/usr/share/open/unregistered"); }
+ACT(exec_unregistered_of_own) { return execute("/data/open/unregistered"); }
 ACT(exec_python) { return execute("/usr/bin/python3"); }
 ACT(exec_shell) { return execute("/bin/sh"); }
 ACT(exec_data) { return execute("/etc/app.conf"); }
@@ -137,6 +139,7 @@ ACT(run_memory_file) { return run_second_view(syscall(SYS_memfd_create, "code", 
 ACT(run_work_file) { return run_second_view(open("/work/code", O_RDWR | O_CREAT, 0700)); }
 ACT(run_tmp_file) { return run_second_view(open("/tmp/code", O_RDWR | O_CREAT, 0700)); }
 ACT(run_shm_file) { return run_second_view(open("/dev/shm/code", O_RDWR | O_CREAT, 0700)); }
+ACT(run_own_file) { return run_second_view(open("/data/open/code", O_RDWR | O_CREAT, 0700)); }
 ACT(run_system_file) { return run_second_view(open("/usr/share/open/code", O_RDWR | O_CREAT, 0700)); }
 ACT(run_unnamed_file) { return run_second_view(open("/tmp", O_TMPFILE | O_RDWR, 0700)); }
 ACT(run_private_file) {

@@ -66,7 +66,7 @@ ACT(list_kernel_settings) { return try_open("/sys/kernel", O_RDONLY | O_DIRECTOR
 ACT(list_firmware) { return try_open("/sys/firmware", O_RDONLY | O_DIRECTORY); }
 ACT(read_own_file) { return try_open("/etc/app.conf", O_RDONLY); }
 
-/* Whether a text of /proc tells where things lie on the host. Its own /work and names are not meant. */
+/* Whether a text of /proc tells where things lie on the host. The mount of /work tells its own place. */
 static int tells_host_path(const char *file) {
     static char text[1 << 20];
     int fd = open(file, O_RDONLY);
@@ -75,7 +75,9 @@ static int tells_host_path(const char *file) {
     for (ssize_t n; (n = read(fd, text + length, sizeof text - 1 - length)) > 0;) length += n;
     close(fd);
     text[length] = 0;
-    return strstr(text, from_host("HOST_MARK")) ? POSSIBLE : ENOENT;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+        if (strstr(line, from_host("HOST_MARK")) && !strstr(line, " /work ")) return POSSIBLE;
+    return ENOENT;
 }
 
 static int link_tells_host_path(const char *path) {
@@ -155,7 +157,6 @@ ACT(lease_program) {
     return result_of(fcntl(fd, F_SETLEASE, F_WRLCK));
 }
 ACT(link_program_into_work) { return result_of(link("/usr/bin/act", "/work/linked")); }
-ACT(write_stdin_again) { return try_open("/dev/stdin", O_WRONLY); }
 
 /* A private copy, from which the program reads back what it wrote. */
 static int write_and_read(const char *path) {
@@ -167,14 +168,41 @@ static int write_and_read(const char *path) {
 
 ACT(write_work_file) { return write_and_read("/work/own"); }
 ACT(write_scratch_file) { return write_and_read("/tmp/own"); }
-ACT(write_into_system) { return write_and_read("/usr/share/open/new"); }
+ACT(add_to_system) { return write_and_read("/usr/share/open/new"); }
 ACT(change_system_file) { return write_and_read("/usr/share/open/file"); }
-ACT(delete_system_file) { return result_of(unlink("/usr/share/open/doomed")); }
-ACT(rename_system_file) { return result_of(rename("/usr/share/open/old", "/usr/share/open/renamed")); }
+ACT(delete_system_file) { return result_of(unlink("/usr/share/open/file")); }
+ACT(rename_system_file) { return result_of(rename("/usr/share/open/file", "/usr/share/open/renamed")); }
 ACT(chmod_system_file) { return result_of(chmod("/usr/share/open/file", 0400)); }
 ACT(touch_system_file) { return result_of(utimensat(AT_FDCWD, "/usr/share/open/file", NULL, 0)); }
 ACT(label_system_file) { return result_of(setxattr("/usr/share/open/file", "user.note", "x", 1, 0)); }
 ACT(link_system_file) { return result_of(link("/usr/share/open/file", "/usr/share/open/second")); }
+ACT(add_to_own) { return write_and_read("/data/open/new"); }
+ACT(change_own_file) { return write_and_read("/data/open/file"); }
+ACT(delete_own_file) { return result_of(unlink("/data/open/doomed")); }
+ACT(rename_own_file) { return result_of(rename("/data/open/old", "/data/open/renamed")); }
+ACT(chmod_own_file) { return result_of(chmod("/data/open/file", 0400)); }
+ACT(touch_own_file) { return result_of(utimensat(AT_FDCWD, "/data/open/file", NULL, 0)); }
+ACT(label_own_file) { return result_of(setxattr("/data/open/file", "user.note", "x", 1, 0)); }
+ACT(link_own_file) { return result_of(link("/data/open/file", "/data/open/second")); }
+ACT(replace_own_directory) {
+    if (rename("/data/open/deep", "/data/open/away")) return errno;
+    return result_of(symlink("/proc/1/root", "/data/open/deep"));
+}
+ACT(map_own_file_shared) {
+    int fd = open("/data/open/mapped", O_RDWR);
+    char *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd < 0 || at == MAP_FAILED) return errno;
+    at[0] = 'X';
+    return result_of(msync(at, 4096, MS_SYNC));
+}
+ACT(write_own_file_opened_before) {
+    /* Opened for reading, it is the host's file; once copied, the descriptor must not become a way to write that. */
+    int before = open("/data/open/before", O_RDONLY);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", before);
+    int after = open(path, O_RDWR);
+    return after < 0 ? errno : result_of(write(after, "changed", 7));
+}
 
 /* Attributes by which an overlay can be led elsewhere. */
 static int set_attribute(const char *path, const char *name, const char *value) {

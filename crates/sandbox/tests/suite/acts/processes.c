@@ -123,14 +123,23 @@ ACT(read_limits_of_portal) {
     struct rlimit found;
     return result_of(prlimit(1, RLIMIT_NOFILE, NULL, &found));
 }
+/* What counts is how the VM Portal is afterwards. */
 ACT(pin_portal) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(0, &set);
-    return result_of(sched_setaffinity(1, sizeof set, &set));
+    cpu_set_t before, wanted, after;
+    CPU_ZERO(&wanted);
+    CPU_SET(0, &wanted);
+    if (sched_getaffinity(1, sizeof before, &before)) return errno;
+    if (sched_setaffinity(1, sizeof wanted, &wanted)) return errno;
+    return sched_getaffinity(1, sizeof after, &after) == 0 && !CPU_EQUAL(&before, &after) ? POSSIBLE : EPERM;
 }
-ACT(starve_portal) { return result_of(sched_setscheduler(1, SCHED_IDLE, &(struct sched_param){0})); }
-ACT(renice_portal) { return result_of(setpriority(PRIO_PROCESS, 1, 19)); }
+ACT(starve_portal) {
+    if (sched_setscheduler(1, SCHED_IDLE, &(struct sched_param){0})) return errno;
+    return sched_getscheduler(1) == SCHED_IDLE ? POSSIBLE : EPERM;
+}
+ACT(renice_portal) {
+    if (setpriority(PRIO_PROCESS, 1, 19)) return errno;
+    return getpriority(PRIO_PROCESS, 1) == 19 ? POSSIBLE : EPERM;
+}
 ACT(list_portal_futexes) {
     void *head;
     size_t length;

@@ -167,7 +167,7 @@ ACT(fill_shared_segments) {
         memset(memory, 1, 16 << 20);
     }
 }
-ACT(fill_system_root) { return fill_directory("/usr/share/open"); }
+ACT(fill_own_directory) { return fill_directory("/data/open"); }
 
 /* Kernel memory. Each returns at the first refusal, with as many descriptors as it may have. */
 static void raise_descriptors(void) {

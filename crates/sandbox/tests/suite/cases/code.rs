@@ -1,10 +1,11 @@
 //! Ways to run code that nobody registered.
 
-use libc::{EACCES, EINVAL, ENOENT, ENOEXEC, ENOSYS, EPERM};
+use libc::{EACCES, EINVAL, EIO, ENOENT, ENOEXEC, ENOSYS, EPERM, EROFS};
 
 use super::{Attempt, Expect, attempt};
 
 const NOEXEC: &str = "everything writable is mounted noexec";
+const REGISTERED: &str = "only registered files lie on mounts that may be executed";
 const WRITE_XOR_EXECUTE: &str =
     "memory is never writable and executable: PR_SET_MDWE and the system call filter";
 const NO_MEMORY_FILES: &str = "system call filter: no files without a name that could be executed";
@@ -80,6 +81,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         "signal_own_child",
     ),
     attempt(
+        29,
+        "make a set-user-id file on the desktop's disk",
+        "system call filter: no such modes; nosuid mounts",
+        &["make_setuid_file"],
+        Expect::Refused(&[EPERM]),
+        "write_work_file",
+    ),
+    attempt(
         52,
         "put another file in the place of its program",
         "no capabilities",
@@ -127,8 +136,33 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
             "run_stack",
             "run_memory_with_key",
             "run_memory_in_child",
+            "lift_write_xor_execute",
         ],
         Expect::Refused(&[EPERM, EACCES]),
         "change_memory_protection",
+    ),
+    attempt(
+        18,
+        "execute or map a file that it wrote beside the application's",
+        NOEXEC,
+        &["exec_written_in_system", "run_system_file", "exec_written_in_own", "run_own_file"],
+        Expect::Refused(&[EACCES, EPERM, EROFS]),
+        "exec_registered",
+    ),
+    attempt(
+        19,
+        "execute a file of its tree that nobody registered",
+        REGISTERED,
+        &["exec_unregistered", "exec_unregistered_of_own"],
+        Expect::Refused(&[EACCES]),
+        "exec_registered",
+    ),
+    attempt(
+        26,
+        "write code by /proc",
+        "Landlock: no writing below /proc",
+        &["write_text_by_proc", "write_text_by_thread", "write_child_by_proc"],
+        Expect::Refused(&[EACCES, EPERM, EIO]),
+        "read_own_memory_by_proc",
     ),
 ];

@@ -6,6 +6,7 @@ use super::{Attempt, Expect, attempt};
 
 const ROOT: &str = "a root of its own in a mount namespace, entered by pivot_root";
 const READ_ONLY: &str = "registered files lie on read-only mounts";
+const COPY_ON_WRITE: &str = "an overlay: what is written is a private copy in bounded memory";
 const DEVICES: &str = "a /dev of five harmless devices, nodev mounts, no right to make devices";
 
 pub(super) const ATTEMPTS: &[Attempt] = &[
@@ -88,6 +89,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
             "learn_place_from_exe",
             "learn_place_from_cwd",
             "learn_place_from_root",
+            "learn_place_from_stdout",
         ],
         Expect::Absent(&[ENOENT]),
         "read_own_mounts",
@@ -135,6 +137,56 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         ],
         Expect::Refused(&[EACCES, EBUSY, EPERM, EROFS, EXDEV]),
         "write_work_file",
+    ),
+    attempt(
+        3,
+        "write, add, delete or relabel files of the system",
+        "the machine's directories are a read-only overlay",
+        &[
+            "add_to_system",
+            "change_system_file",
+            "delete_system_file",
+            "rename_system_file",
+            "link_system_file",
+            "chmod_system_file",
+            "touch_system_file",
+            "label_system_file",
+        ],
+        Expect::Refused(&[EACCES, EPERM, EROFS]),
+        "write_work_file",
+    ),
+    attempt(
+        4,
+        "write, add and delete files of the application's own directories",
+        COPY_ON_WRITE,
+        &[
+            "add_to_own",
+            "change_own_file",
+            "delete_own_file",
+            "rename_own_file",
+            "link_own_file",
+            "map_own_file_shared",
+            "write_own_file_opened_before",
+            "replace_own_directory",
+        ],
+        Expect::InVain,
+        "write_work_file",
+    ),
+    attempt(
+        4,
+        "change their modes, times and attributes",
+        COPY_ON_WRITE,
+        &["chmod_own_file", "touch_own_file", "label_own_file"],
+        Expect::InVain,
+        "write_work_file",
+    ),
+    attempt(
+        6,
+        "learn where the application lies on the host, from its mounts",
+        "overlays mounted from relative paths",
+        &["learn_place_from_mountinfo", "learn_place_from_mounts", "learn_place_from_mountstats"],
+        Expect::Absent(&[ENOENT, EACCES, EINVAL]),
+        "read_own_mounts",
     ),
     attempt(
         3,

@@ -122,15 +122,19 @@ impl Host {
 /// What the application tree has besides the program: files that anybody may write, as far as their modes go, and
 /// programs that nobody registered or that would give rights away.
 fn lay_out(tree: &Path) {
-    let open = tree.join("usr/share/open");
-    fs::create_dir_all(&open).unwrap();
-    for name in ["file", "doomed", "old"] {
-        fs::write(open.join(name), name).unwrap();
-        fs::set_permissions(open.join(name), fs::Permissions::from_mode(0o666)).unwrap();
-    }
-    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
     let program = tree.join("usr/bin/act");
-    for (name, mode) in [("unregistered", 0o755), ("act-setuid", 0o4755), ("act-setgid", 0o2755)] {
+    for open in ["usr/share/open", "data/open"].map(|path| tree.join(path)) {
+        fs::create_dir_all(open.join("deep")).unwrap();
+        for name in ["file", "doomed", "old", "mapped", "before", "deep/file"] {
+            fs::write(open.join(name), name).unwrap();
+            fs::set_permissions(open.join(name), fs::Permissions::from_mode(0o666)).unwrap();
+        }
+        fs::copy(&program, open.join("unregistered")).unwrap();
+        for name in ["", "deep", "unregistered"] {
+            fs::set_permissions(open.join(name), fs::Permissions::from_mode(0o777)).unwrap();
+        }
+    }
+    for (name, mode) in [("act-setuid", 0o4755), ("act-setgid", 0o2755)] {
         let copy = tree.join("usr/bin").join(name);
         fs::copy(&program, &copy).unwrap();
         fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).unwrap();

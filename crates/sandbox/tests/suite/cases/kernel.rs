@@ -1,6 +1,6 @@
 //! Calls and files by which the kernel and the machine are run or broken.
 
-use libc::{EACCES, EINVAL, ENODATA, ENOENT, ENOSYS, ENOTSUP, EPERM, EROFS, SIGSYS};
+use libc::{EACCES, EBUSY, EINVAL, ENODATA, ENOENT, ENOSYS, ENOTSUP, EPERM, EROFS, SIGSYS};
 
 use super::{Attempt, Expect, attempt};
 
@@ -38,7 +38,15 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         31,
         "do so by the newer calls",
         FILTER,
-        &["open_file_system", "pick_file_system", "open_tree_clone", "move_mount", "set_mount_attributes"],
+        &[
+            "open_file_system",
+            "pick_file_system",
+            "open_tree_clone",
+            "open_tree_attr",
+            "list_mounts",
+            "move_mount",
+            "set_mount_attributes",
+        ],
         Expect::Refused(&[EPERM, ENOSYS]),
         "list_own_mount_file",
     ),
@@ -128,6 +136,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         &["wake_machine"],
         Expect::Refused(&[EPERM, EINVAL, ENOTSUP]),
         "read_clock",
+    ),
+    attempt(
+        57,
+        "answer for the broker of its own filter",
+        "system call filter: no filters of its own that wait for an answer",
+        &["listen_to_own_filter"],
+        Expect::Refused(&[EPERM, EBUSY, EINVAL, ENOSYS]),
+        "ordinary_call",
     ),
     attempt(
         34,
@@ -224,7 +240,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         48,
         "time the desktop's keys and programs by the kernel's counters",
         MASKS,
-        &["read_interrupts", "read_timers", "read_scheduler"],
+        &["read_interrupts", "read_soft_interrupts", "read_timers", "read_scheduler", "read_pressure"],
         Expect::Absent(&[ENODATA, ENOENT, EACCES, EPERM]),
         "read_processors",
     ),

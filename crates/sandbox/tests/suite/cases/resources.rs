@@ -1,6 +1,8 @@
 //! Programs that want all there is of something, and what they leave.
 
-use libc::{E2BIG, EAGAIN, EFBIG, EINVAL, EMFILE, ENOMEM, ENOSPC, ENOSYS, EPERM, ETOOMANYREFS, SIGXFSZ};
+use libc::{
+    E2BIG, EAGAIN, EFBIG, EINVAL, EMFILE, ENOMEM, ENOSPC, ENOSYS, EPERM, EROFS, ETOOMANYREFS, SIGXFSZ,
+};
 
 use super::{Met, Siege, Stop, siege};
 
@@ -14,20 +16,13 @@ const KERNEL_MEMORY: &str = "limits on descriptors and queues; what the kernel k
 const NAMESPACES: &str = "ipc and pid namespaces, memory file systems: they end with the subjob";
 
 pub(super) const SIEGES: &[Siege] = &[
-    siege(
-        8,
-        "fork for ever",
-        PROCESSES,
-        "fork_bomb",
-        Stop::Limit(&[Met::Processes, Met::Wall]),
-        "few_processes",
-    ),
+    siege(8, "fork for ever", PROCESSES, "fork_bomb", Stop::Limit(&[Met::Wall]), "few_processes"),
     siege(
         8,
         "fork and execute for ever",
         PROCESSES,
         "vfork_bomb",
-        Stop::Limit(&[Met::Processes, Met::Wall]),
+        Stop::Limit(&[Met::Wall]),
         "few_processes",
     ),
     siege(
@@ -35,7 +30,7 @@ pub(super) const SIEGES: &[Siege] = &[
         "fork for ever without the library",
         PROCESSES,
         "clone_bomb",
-        Stop::Limit(&[Met::Processes, Met::Wall]),
+        Stop::Limit(&[Met::Wall]),
         "few_processes",
     ),
     siege(
@@ -43,7 +38,7 @@ pub(super) const SIEGES: &[Siege] = &[
         "fork orphans in sessions of their own",
         PROCESSES,
         "orphan_bomb",
-        Stop::Limit(&[Met::Processes, Met::Wall]),
+        Stop::Limit(&[Met::Wall]),
         "few_processes",
     ),
     siege(
@@ -51,7 +46,7 @@ pub(super) const SIEGES: &[Siege] = &[
         "start threads for ever",
         PROCESSES,
         "thread_bomb",
-        Stop::Limit(&[Met::Processes, Met::Wall, Met::Memory]),
+        Stop::Limit(&[Met::Wall, Met::Memory]),
         "few_processes",
     ),
     siege(11, "compute for ever", TIME, "spin", Stop::Limit(&[Met::Wall]), "compute_a_little"),
@@ -372,5 +367,29 @@ pub(super) const SIEGES: &[Siege] = &[
         "leave_many_daemons",
         Stop::Gone,
         "few_processes",
+    ),
+    siege(
+        10,
+        "fill memory files",
+        MEMORY,
+        "fill_memory_file",
+        Stop::Refused(&[EPERM, ENOSYS], &[Met::Memory]),
+        "eat_little_memory",
+    ),
+    siege(
+        7,
+        "fill the private copies of its own directories",
+        SCRATCH,
+        "fill_own_directory",
+        Stop::Refused(&[ENOSPC, EROFS], &[Met::Memory]),
+        "write_scratch_file",
+    ),
+    siege(
+        7,
+        "write its output again through its name",
+        OUTPUT,
+        "flood_reopened_output",
+        Stop::Signal(SIGXFSZ),
+        "write_a_little",
     ),
 ];
