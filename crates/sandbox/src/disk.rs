@@ -12,6 +12,9 @@ pub(crate) const MAX_ENTRIES: u32 = 200_000;
 /// Deepest directory that one measurement enters; deeper counts as over any limit. Bounds open descriptors.
 const MAX_DEPTH: u32 = 64;
 
+/// Entries between two calls of the caller's own.
+const PULSE: u32 = 256;
+
 /// What an entry costs besides its blocks, so that a flood of empty files is also seen.
 const ENTRY_COST: u64 = 512;
 
@@ -51,9 +54,10 @@ impl Used {
     }
 }
 
-/// Measures a directory. What vanishes meanwhile is not counted; links are not followed.
-pub(crate) fn usage(directory: &Path) -> Used {
-    let mut walk = Walk { bytes: 0, entries: 0 };
+/// Measures a directory. What vanishes meanwhile is not counted; links are not followed. A slow disk may take its
+/// time, so `pulse` is called again and again.
+pub(crate) fn usage(directory: &Path, pulse: &mut dyn FnMut()) -> Used {
+    let mut walk = Walk { bytes: 0, entries: 0, pulse };
     match open_directory(CWD, directory) {
         Ok(opened) => match walk.enter(&opened, 0) {
             Some(()) => Used::Bytes(walk.bytes),
@@ -63,12 +67,13 @@ pub(crate) fn usage(directory: &Path) -> Used {
     }
 }
 
-struct Walk {
+struct Walk<'a> {
     bytes: u64,
     entries: u32,
+    pulse: &'a mut dyn FnMut(),
 }
 
-impl Walk {
+impl Walk<'_> {
     fn enter(&mut self, directory: &OwnedFd, depth: u32) -> Option<()> {
         if depth > MAX_DEPTH {
             return None;
@@ -84,6 +89,9 @@ impl Walk {
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
                 return None;
+            }
+            if self.entries.is_multiple_of(PULSE) {
+                (self.pulse)();
             }
             let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
@@ -128,7 +136,7 @@ mod tests {
     fn check(make: impl FnOnce(&Path), expect: impl FnOnce(u64) -> bool) {
         let directory = tempfile::tempdir().unwrap();
         make(directory.path());
-        match usage(directory.path()) {
+        match usage(directory.path(), &mut || ()) {
             Used::Bytes(bytes) => assert!(expect(bytes), "{bytes} bytes"),
             Used::Unmeasurable => panic!("unmeasurable"),
         }
@@ -157,10 +165,21 @@ mod tests {
     }
 
     #[test]
+    fn a_long_measurement_lets_its_caller_do_something() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..3 * PULSE {
+            fs::write(directory.path().join(number.to_string()), "").unwrap();
+        }
+        let mut pulses = 0;
+        usage(directory.path(), &mut || pulses += 1);
+        assert_eq!(pulses, 3);
+    }
+
+    #[test]
     fn a_tree_without_end_is_over_any_limit() {
         let directory = tempfile::tempdir().unwrap();
         let deep = (0..=MAX_DEPTH + 1).fold(directory.path().to_owned(), |path, _| path.join("d"));
         fs::create_dir_all(deep).unwrap();
-        assert!(usage(directory.path()).exceeds(u64::MAX));
+        assert!(usage(directory.path(), &mut || ()).exceeds(u64::MAX));
     }
 }

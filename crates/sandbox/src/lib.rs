@@ -21,6 +21,7 @@ mod display;
 mod error;
 mod exit;
 mod filter;
+mod heartbeat;
 mod identity;
 mod init;
 mod layout;

@@ -47,6 +47,8 @@ pub(crate) struct Setup {
     /// Most tasks of the subjob's user in its user namespace.
     pub tasks: u64,
     pub disk: u64,
+    /// Seconds of processor time after which the kernel ends a single process, whatever the client sees.
+    pub cpu: Option<u64>,
     pub scratch: u64,
     /// Whether the VM Portal must say from time to time how full `/tmp` and `/dev/shm` are, because no control
     /// group counts them.
@@ -60,11 +62,13 @@ pub(crate) struct Setup {
 pub(crate) enum Order {
     Stop = b's',
     Continue = b'c',
+    /// The client is there.
+    Beat = b'b',
 }
 
 impl Order {
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [Order::Stop, Order::Continue].into_iter().find(|order| *order as u8 == byte)
+        [Order::Stop, Order::Continue, Order::Beat].into_iter().find(|order| *order as u8 == byte)
     }
 }
 
@@ -75,10 +79,12 @@ pub(crate) enum Report {
     Started,
     /// Bytes in `/tmp` and `/dev/shm`.
     Scratch { used: u64 },
-    /// An order was carried out: the processes are stopped, or run again.
-    Stopped(bool),
     /// A window that waited for somebody is being closed.
     Dialog(ClosedDialog),
+    /// The VM Portal is there.
+    Beat,
+    /// What became of an order to stop or to continue: whether all processes do. One for each, in their order.
+    Obeyed { done: bool },
     /// Nothing of the subjob runs any more.
     Ended { ended: Ended, cpu: Duration, peak: u64 },
 }
@@ -211,6 +217,7 @@ mod tests {
             groups: vec!["/sys/fs/cgroup/x/cgroup.procs".into()],
             tasks: 64,
             disk: 1 << 31,
+            cpu: Some(61),
             scratch: 1 << 26,
             report_scratch: true,
             display: Some(Display { server: "/usr/bin/Xvfb".into(), size: (1_280, 1_024) }),

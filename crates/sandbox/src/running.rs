@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::control_group::{ControlGroup, Hurry};
 use crate::error::SandboxError;
 use crate::exit::{Cause, Ended, Exit, NetworkUse};
+use crate::heartbeat::Heartbeat;
 use crate::identity::Claim;
 use crate::message::Order;
 use crate::spec::Spec;
@@ -60,6 +61,25 @@ pub(crate) struct Shared {
     group: ControlGroup,
     state: Mutex<State>,
     changed: Condvar,
+    /// Held while the processes are told, so that they are told in the order of the decisions.
+    halts: Mutex<Halts>,
+}
+
+/// Who wants the processes to stand still. They run when nobody does.
+#[derive(Debug, Default)]
+struct Halts {
+    owner: bool,
+    rate: bool,
+    /// Orders that the VM Portal was given, where there is no freezer.
+    ordered: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Halt {
+    /// The desktop's owner, or the policy that speaks for them.
+    Owner,
+    /// The rate of file input and output.
+    Rate,
 }
 
 #[derive(Debug)]
@@ -68,8 +88,12 @@ struct State {
     paused_since: Option<Instant>,
     /// Time of the pauses that are over.
     paused: Duration,
-    /// What the VM Portal last said of the processes.
-    stopped: bool,
+    /// Orders that the VM Portal has answered.
+    obeyed: u64,
+    /// What it said of the last of them.
+    done: bool,
+    /// Of our own beats.
+    heartbeat: Heartbeat,
     terminated: Option<Cause>,
     ended: bool,
 }
@@ -87,11 +111,19 @@ impl Running {
         let state = State {
             paused_since: None,
             paused: Duration::ZERO,
-            stopped: false,
+            obeyed: 0,
+            done: false,
+            heartbeat: Heartbeat::new(begun),
             terminated: None,
             ended: false,
         };
-        let shared = Arc::new(Shared { channel, group, state: Mutex::new(state), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            channel,
+            group,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            halts: Mutex::default(),
+        });
         let watch = Watch::new(begun, spec, claim, init, reading, Arc::clone(&shared));
         // The kernel cuts a thread's name at 15 bytes; a subjob's number fits.
         let watcher = thread::Builder::new()
@@ -142,18 +174,21 @@ impl Control {
     /// # Errors
     /// When the subjob has ended or doesn't stop in time; it may then be partly stopped.
     pub fn pause(&self) -> Result<(), ControlError> {
-        self.halt(true)?;
-        let mut state = self.shared.lock();
-        state.paused_since.get_or_insert_with(Instant::now);
+        self.shared.check_runs()?;
+        let failed = |source| ControlError::Failed { operation: "pause", source };
+        self.shared.halt_for_owner().map_err(failed)?;
+        self.shared.lock().paused_since.get_or_insert_with(Instant::now);
         Ok(())
     }
 
     /// Lets the subjob run again.
     ///
     /// # Errors
-    /// When the subjob has ended or doesn't continue in time.
+    /// When the subjob has ended or can't be told.
     pub fn resume(&self) -> Result<(), ControlError> {
-        self.halt(false)?;
+        self.shared.check_runs()?;
+        let failed = |source| ControlError::Failed { operation: "resume", source };
+        self.shared.release(Halt::Owner).map_err(failed)?;
         let mut state = self.shared.lock();
         if let Some(since) = state.paused_since.take() {
             state.paused += since.elapsed();
@@ -165,19 +200,6 @@ impl Control {
     pub fn terminate(&self, cause: Cause) {
         self.shared.lock().terminated.get_or_insert(cause);
         self.shared.cut_lifeline();
-    }
-
-    fn halt(&self, halt: bool) -> Result<(), ControlError> {
-        if self.shared.lock().ended {
-            return Err(ControlError::Ended);
-        }
-        let operation = if halt { "pause" } else { "resume" };
-        let failed = |source| ControlError::Failed { operation, source };
-        if self.shared.group.can_freeze() {
-            self.shared.group.set_frozen(halt).map_err(failed)
-        } else {
-            self.shared.order(halt).map_err(failed)
-        }
     }
 }
 
@@ -209,8 +231,11 @@ impl Shared {
         since_start.saturating_sub(state.paused + now)
     }
 
-    pub(crate) fn note_stopped(&self, stopped: bool) {
-        self.lock().stopped = stopped;
+    /// Takes note of what became of an order.
+    pub(crate) fn note_obeyed(&self, done: bool) {
+        let mut state = self.lock();
+        state.obeyed += 1;
+        state.done = done;
         self.changed.notify_all();
     }
 
@@ -219,18 +244,79 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Has the VM Portal send SIGSTOP or SIGCONT to all its processes, and waits for its word that it's done.
-    fn order(&self, halt: bool) -> io::Result<()> {
+    /// Tells the VM Portal that we are there, when it is time to; may be called as often as one likes.
+    pub(crate) fn beat(&self) {
+        if self.lock().heartbeat.take_due(Instant::now()) {
+            // Fails when the VM Portal is gone, which is found out otherwise.
+            let _ = (&self.channel).write_all(&[Order::Beat as u8]);
+        }
+    }
+
+    fn check_runs(&self) -> Result<(), ControlError> {
+        if self.lock().ended { Err(ControlError::Ended) } else { Ok(()) }
+    }
+
+    /// Stops the processes for the desktop's owner, and waits until they stand still.
+    fn halt_for_owner(&self) -> io::Result<()> {
+        let order = {
+            let mut halts = self.halts();
+            halts.owner = true;
+            self.apply(true, &mut halts)?
+        };
+        match order {
+            None => {
+                self.group.hurry(Hurry::On);
+                let frozen = self.group.await_frozen();
+                self.group.hurry(Hurry::Off);
+                frozen
+            }
+            Some(order) => self.await_order(order),
+        }
+    }
+
+    /// Stops the processes for the rate of their input and output; does not wait.
+    pub(crate) fn halt_for_rate(&self) -> io::Result<()> {
+        let mut halts = self.halts();
+        halts.rate = true;
+        // Those that stand still for the owner need no telling.
+        if halts.owner { Ok(()) } else { self.apply(true, &mut halts).map(|_| ()) }
+    }
+
+    /// Lets the processes run as far as `halt` goes: they do when nobody else has halted them.
+    pub(crate) fn release(&self, halt: Halt) -> io::Result<()> {
+        let mut halts = self.halts();
+        match halt {
+            Halt::Owner => halts.owner = false,
+            Halt::Rate => halts.rate = false,
+        }
+        if halts.owner || halts.rate { Ok(()) } else { self.apply(false, &mut halts).map(|_| ()) }
+    }
+
+    /// Freezes or thaws the group, or has the VM Portal send SIGSTOP or SIGCONT and gives the order's number.
+    fn apply(&self, halt: bool, halts: &mut Halts) -> io::Result<Option<u64>> {
+        if self.group.can_freeze() {
+            return self.group.set_frozen(halt).map(|()| None);
+        }
         let order = if halt { Order::Stop } else { Order::Continue };
         (&self.channel).write_all(&[order as u8])?;
-        let waiting = |state: &mut State| state.stopped != halt && !state.ended;
+        halts.ordered += 1;
+        Ok(Some(halts.ordered))
+    }
+
+    /// Waits for the VM Portal's word that an order is carried out.
+    fn await_order(&self, order: u64) -> io::Result<()> {
+        let waiting = |state: &mut State| state.obeyed < order && !state.ended;
         let (state, timeout) = self
             .changed
             .wait_timeout_while(self.lock(), ORDER_TIMEOUT, waiting)
             .unwrap_or_else(PoisonError::into_inner);
-        if timeout.timed_out() || state.ended {
+        if timeout.timed_out() || state.ended || !state.done {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the VM Portal did not carry it out"));
         }
         Ok(())
+    }
+
+    fn halts(&self) -> MutexGuard<'_, Halts> {
+        self.halts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

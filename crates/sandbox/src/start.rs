@@ -135,11 +135,16 @@ fn setup_message(spec: &Spec, identity: Identity, group: &ControlGroup) -> Setup
         groups: group.doors().into_iter().map(PathBuf::into_os_string).collect(),
         tasks: task_limit(spec.tasks(), identity, group),
         disk: spec.limits.disk.0,
+        cpu: spec.limits.cpu.map(|limit| limit.as_secs().saturating_add(CPU_SLACK)),
         scratch: spec.scratch.0,
         report_scratch: !group.limits_memory(),
         display: spec.display.clone(),
     }
 }
+
+/// Seconds by which the limit of a single process is above that of all together, so that the client, which counts all,
+/// is the first to act and can say what was used.
+const CPU_SLACK: u64 = 2;
 
 /// The limit on tasks that every kernel has. Where a control group limits them too it must be the first to
 /// refuse, because it counts its refusals and this one doesn't.

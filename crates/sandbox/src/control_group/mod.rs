@@ -175,20 +175,28 @@ impl ControlGroup {
         }
     }
 
-    /// Freezes or thaws the group and waits until the kernel says that it is done.
+    /// Has the group freeze or thaw. Processes in the kernel follow when they leave it.
     ///
     /// # Errors
-    /// When the group can't be frozen, or isn't within five seconds.
+    /// When the group can't be frozen.
     pub(crate) fn set_frozen(&self, frozen: bool) -> io::Result<()> {
         let core = self.core.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        let mut events = File::open(core.join("cgroup.events"))?;
-        if frozen {
-            self.hurry(Hurry::On);
-        }
-        let result = fs::write(core.join("cgroup.freeze"), if frozen { "1" } else { "0" })
-            .and_then(|()| await_frozen(&mut events, frozen));
-        self.hurry(Hurry::Off);
-        result
+        fs::write(core.join("cgroup.freeze"), if frozen { "1" } else { "0" })
+    }
+
+    /// Waits until the kernel says that all of the group is frozen.
+    ///
+    /// # Errors
+    /// When it isn't within five seconds.
+    pub(crate) fn await_frozen(&self) -> io::Result<()> {
+        let core = self.core.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        await_frozen(&mut File::open(core.join("cgroup.events"))?)
+    }
+
+    /// The processes in the group, where one hierarchy has them all.
+    pub(crate) fn members(&self) -> Option<Vec<u32>> {
+        let text = fs::read_to_string(self.core.as_ref()?.join("cgroup.procs")).ok()?;
+        Some(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
     /// Kills whatever is left in the group and removes it.
@@ -275,19 +283,18 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// Waits until the kernel says that a group is frozen, or is not.
-fn await_frozen(events: &mut File, frozen: bool) -> io::Result<()> {
+fn await_frozen(events: &mut File) -> io::Result<()> {
     let deadline = Instant::now() + FREEZE_TIMEOUT;
     loop {
         let mut text = String::new();
         events.seek(SeekFrom::Start(0))?;
         events.read_to_string(&mut text)?;
-        if keyed(&text, "frozen") == Some(u64::from(frozen)) {
+        if keyed(&text, "frozen") == Some(1) {
             return Ok(());
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the control group did not change state"));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the control group did not freeze"));
         }
         wait_for_change(events, left)?;
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! preparing ──root built, program forked──► starting ──executed──► serving ──program ended──► finishing
-//!     └────────── a step failed ──────────────┴─── lifeline cut (the client ended or asked) ─────▲
+//!     └────────── a step failed ──────────────┴─── lifeline cut (the client ended or asked), or silence ─▲
 //! ```
 //! It stays outside of the subjob's control groups, and out of the program's sight and reach: another user when
 //! the client is root, undumpable, hidden from /proc, and immune to signals as every pid 1 is.
@@ -12,7 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::statvfs;
@@ -25,6 +25,7 @@ use super::display::Dialogs;
 use super::step::{StepError, step, step_at};
 use super::{program, report_failure, root};
 use crate::exit::Ended;
+use crate::heartbeat::{self, Heartbeat};
 use crate::identity::{INSIDE_ID, Identity};
 use crate::message::{self, Inbox, Order, Report, Setup};
 use crate::sys::{self, ChildSignals, Fork};
@@ -61,7 +62,8 @@ struct Portal<'a> {
     dialogs: Option<Dialogs>,
     /// The weight of our session among all sessions, until it has been lowered.
     session_weight: Option<File>,
-    /// Why there is no program.
+    heartbeat: Heartbeat,
+    /// Why there is no program, or no end of it to tell.
     failure: Option<Ended>,
     status: Option<WaitStatus>,
 }
@@ -96,6 +98,8 @@ fn prepare<'a>(
     };
     let signals = step("watch for children", ChildSignals::new())?;
     let session_weight = open_session_weight()?;
+    // All that may take long is done: from here on the client hears of us.
+    step("tell the client", message::write(&mut &*channel, &Report::Beat))?;
     match step("fork the program", sys::fork())? {
         Fork::Child => program::run(setup, doors, root, theirs, attendant.as_ref()),
         Fork::Parent { child } => Ok(Portal {
@@ -107,6 +111,7 @@ fn prepare<'a>(
             words: Inbox::default(),
             dialogs,
             session_weight,
+            heartbeat: Heartbeat::new(Instant::now()),
             failure: None,
             status: None,
         }),
@@ -123,6 +128,7 @@ enum Lifeline {
 impl Portal<'_> {
     fn serve(mut self) -> Result<(), StepError> {
         self.lower_session_weight()?;
+        self.heartbeat.hear(Instant::now());
         while self.status.is_none() {
             let ready = step("wait for something to do", self.wait())?;
             if ready.starting {
@@ -138,6 +144,15 @@ impl Portal<'_> {
             if ready.channel && self.obey() == Lifeline::Cut {
                 break;
             }
+            if self.heartbeat.is_lost(Instant::now()) {
+                let silence = self.heartbeat.limit().as_secs();
+                let why = format!(
+                    "it heard nothing of the Desktop Controller for {silence} s and ended everything"
+                );
+                self.failure = Some(Ended::Lost(why));
+                break;
+            }
+            self.beat();
             self.lower_session_weight()?;
             if self.setup.report_scratch {
                 self.report(&Report::Scratch { used: scratch_used() });
@@ -148,17 +163,17 @@ impl Portal<'_> {
 
     fn wait(&self) -> rustix::io::Result<Ready> {
         let period = match (&self.session_weight, self.setup.report_scratch) {
-            (Some(_), _) => Some(WEIGHT_PERIOD),
-            (None, true) => Some(SCRATCH_PERIOD),
-            (None, false) => None,
+            (Some(_), _) => WEIGHT_PERIOD,
+            (None, true) => SCRATCH_PERIOD,
+            (None, false) => heartbeat::PERIOD,
         };
-        let period = period.map(|period| period.try_into().expect("half a second fits any time type"));
+        let period = period.try_into().expect("a second fits any time type");
         let mut wanted =
             vec![PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
         wanted.extend(self.starting.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
         let dialogs = wanted.len();
         wanted.extend(self.dialogs.as_ref().map(|dialogs| PollFd::new(dialogs.socket(), PollFlags::IN)));
-        match rustix::event::poll(&mut wanted, period.as_ref()) {
+        match rustix::event::poll(&mut wanted, Some(&period)) {
             Ok(_) | Err(Errno::INTR) => (),
             Err(e) => return Err(e),
         }
@@ -234,12 +249,20 @@ impl Portal<'_> {
         step("tell the program's process to go on", (&*socket).write_all(&[1]))
     }
 
-    /// Carries out what the client says. Its silence for ever, or its death, is the lifeline's end.
+    /// Says that we are there, if it is time to.
+    fn beat(&mut self) {
+        if self.heartbeat.take_due(Instant::now()) {
+            self.report(&Report::Beat);
+        }
+    }
+
+    /// Carries out what the client says. Its death is the lifeline's end.
     fn obey(&mut self) -> Lifeline {
         let mut orders = [0; 64];
         match (&mut &*self.channel).read(&mut orders) {
             Ok(0) => Lifeline::Cut,
             Ok(length) => {
+                self.heartbeat.hear(Instant::now());
                 for order in orders[..length].iter().filter_map(|byte| Order::from_byte(*byte)) {
                     self.carry_out(order);
                 }
@@ -250,14 +273,27 @@ impl Portal<'_> {
         }
     }
 
-    fn carry_out(&self, order: Order) {
+    fn carry_out(&mut self, order: Order) {
         let done = match order {
-            Order::Stop => sys::signal_all_others(Signal::STOP).is_ok() && all_stand_still(),
+            Order::Beat => return,
+            Order::Stop => sys::signal_all_others(Signal::STOP).is_ok() && self.all_stand_still(),
             Order::Continue => sys::signal_all_others(Signal::CONT).is_ok(),
         };
-        if done {
-            self.report(&Report::Stopped(order == Order::Stop));
-        }
+        self.report(&Report::Obeyed { done });
+    }
+
+    /// Waits until every process that can be seen is stopped or dead.
+    fn all_stand_still(&mut self) -> bool {
+        (0..STOP_LOOKS).any(|look| {
+            if look > 0 {
+                // The kernel has no event for "all stopped"; it takes as long as their system calls in progress.
+                thread::sleep(Duration::from_millis(1));
+                self.beat();
+            }
+            let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+            let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+            pids.filter(|pid| *pid != 1).all(stands_still)
+        })
     }
 
     /// Kills what is left, takes in every exit, and reports.
@@ -331,19 +367,6 @@ fn give_up_privileges() -> Result<(), StepError> {
     step("refuse new privileges", rustix::thread::set_no_new_privs(true))?;
     let hidden = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     step("hide the VM Portal's memory", hidden)
-}
-
-/// Waits until every process that can be seen is stopped or dead.
-fn all_stand_still() -> bool {
-    (0..STOP_LOOKS).any(|look| {
-        if look > 0 {
-            // The kernel has no event for "all stopped"; it takes as long as their system calls in progress.
-            thread::sleep(Duration::from_millis(1));
-        }
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|pid| *pid != 1).all(stands_still)
-    })
 }
 
 fn stands_still(pid: u32) -> bool {

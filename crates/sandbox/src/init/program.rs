@@ -153,8 +153,10 @@ fn enter_user_namespace(portal: &mut UnixStream) -> Result<(), StepError> {
 /// After the user namespace: tasks of one user are counted per namespace.
 fn limit_resources(setup: &Setup) -> Result<(), StepError> {
     let (files, most_files) = OPEN_FILES;
+    let cpu = setup.cpu.unwrap_or(u64::MAX);
     for (name, resource, now, most) in [
         ("limit core dumps", Resource::Core, NO_CORE, NO_CORE),
+        ("limit processor time", Resource::Cpu, cpu, cpu),
         ("limit the size of files", Resource::Fsize, setup.disk, setup.disk),
         ("limit open files", Resource::Nofile, files, most_files),
         ("limit processes", Resource::Nproc, setup.tasks, setup.tasks),

@@ -350,6 +350,72 @@ static int count_up(const char *path, int children) {
     }
 }
 
+/* Processor time shared out among children that nobody waits for: SIGCHLD is ignored. */
+static int spin_children(long children) {
+    signal(SIGCHLD, SIG_IGN);
+    for (long i = 0; i < children; i++)
+        if (fork() == 0)
+            for (;;) ;
+    for (;;) pause();
+}
+
+/* Files that are written, then have their names taken away, and stay open. */
+static int hide(const char *files, const char *mib) {
+    static char block[1 << 20];
+    memset(block, 1, sizeof block);
+    for (long i = 0; i < atol(files); i++) {
+        int fd = open("hidden", O_WRONLY | O_CREAT | O_EXCL, 0600);
+        if (fd < 0 || unlink("hidden") < 0) return 2;
+        for (long n = 0; n < atol(mib); n++)
+            if (write(fd, block, sizeof block) != sizeof block) return say("hide", -1), 1;
+    }
+    printf("hidden\n");
+    fflush(stdout);
+    sleep(3);
+    return 0;
+}
+
+/* Writes a file over and over, or reads it, and prints how many KiB a second that made. */
+static int stream(const char *way, double seconds) {
+    static char block[1 << 16];
+    struct timespec begun, now;
+    int writes = !strcmp(way, "write");
+    int fd = open("stream", O_RDWR | O_CREAT, 0600);
+    for (int n = 0; n < 64; n++) write(fd, block, sizeof block);
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    double bytes = 0, spent = 0;
+    for (long n = 0; spent < seconds; n++) {
+        off_t at = n % 64 * (off_t)sizeof block;
+        ssize_t moved = writes ? pwrite(fd, block, sizeof block, at) : pread(fd, block, sizeof block, at);
+        if (moved != sizeof block) return 1;
+        bytes += moved;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        spent = now.tv_sec - begun.tv_sec + (now.tv_nsec - begun.tv_nsec) / 1e9;
+    }
+    printf("%.0f\n", bytes / spent / 1024);
+    return 0;
+}
+
+static void *count_for_ever(void *counter) {
+    for (;;) ++*(volatile long *)counter;
+}
+
+/* A tree of processes with threads, each counting in a page of a file that can be read from outside. */
+static int busy_tree(const char *path, int processes, int threads) {
+    int fd = open(path, O_RDWR | O_CREAT, 0600);
+    ftruncate(fd, (off_t)processes * threads * 64);
+    char *counters = mmap(0, (size_t)processes * threads * 64, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    for (int p = 0; p < processes; p++) {
+        if (p > 0 && fork() != 0) continue;
+        for (int t = p > 0; t < threads; t++) {
+            pthread_t thread;
+            pthread_create(&thread, 0, count_for_ever, counters + (p * threads + t) * 64);
+        }
+        if (p > 0) count_for_ever(counters + p * threads * 64);
+    }
+    for (;;) pause();
+}
+
 int main(int argc, char **argv) {
     const char *act = argc > 1 ? argv[1] : "hello";
     const char *a = argc > 2 ? argv[2] : "", *b = argc > 3 ? argv[3] : "";
@@ -401,6 +467,11 @@ int main(int argc, char **argv) {
         for (long i = 0; i < atol(a); i++) { char p[64]; sprintf(p, "f%ld", i); close(open(p, O_CREAT | O_WRONLY, 0600)); }
         return 0;
     }
+    if (!strcmp(act, "spin_children")) return spin_children(atol(a));
+    if (!strcmp(act, "hide")) return hide(a, b);
+    if (!strcmp(act, "stream")) return stream(a, atof(b));
+    if (!strcmp(act, "busy_tree")) return busy_tree(a, atoi(b), atoi(argv[4]));
+    if (!strcmp(act, "threadbomb")) { for (;;) { pthread_t t; pthread_create(&t, 0, sleeper, 0); } }
     if (!strcmp(act, "count_up")) return count_up(a, atoi(b));
     fprintf(stderr, "no act '%s'\n", act);
     return 2;

@@ -69,16 +69,6 @@ fn processes_and_threads() {
 }
 
 #[test]
-fn a_fork_bomb_goes_out() {
-    let bounds = |limits: &mut Bounds| {
-        limits.processes = 32;
-        limits.wall = Duration::from_millis(700);
-    };
-    let Some(outcome) = bounded(&["forkbomb"], bounds) else { return };
-    assert!(matches!(outcome.exit.hit, Some(LimitHit::Wall { .. })), "{:?}", outcome.exit);
-}
-
-#[test]
 fn the_process_limit_is_told_when_the_program_failed_by_it() {
     let Some(mut bench) = Bench::new() else { return };
     let mut spec = bench.spec(&["processes", "200"]);

@@ -16,13 +16,20 @@ const KERNEL_MEMORY: &str = "limits on descriptors and queues; what the kernel k
 const NAMESPACES: &str = "ipc and pid namespaces, memory file systems: they end with the subjob";
 
 pub(super) const SIEGES: &[Siege] = &[
-    siege(8, "fork for ever", PROCESSES, "fork_bomb", Stop::Limit(&[Met::Wall]), "few_processes"),
+    siege(
+        8,
+        "fork for ever",
+        PROCESSES,
+        "fork_bomb",
+        Stop::Limit(&[Met::Processes, Met::Wall]),
+        "few_processes",
+    ),
     siege(
         8,
         "fork and execute for ever",
         PROCESSES,
         "vfork_bomb",
-        Stop::Limit(&[Met::Wall]),
+        Stop::Limit(&[Met::Processes, Met::Wall]),
         "few_processes",
     ),
     siege(
@@ -30,7 +37,7 @@ pub(super) const SIEGES: &[Siege] = &[
         "fork for ever without the library",
         PROCESSES,
         "clone_bomb",
-        Stop::Limit(&[Met::Wall]),
+        Stop::Limit(&[Met::Processes, Met::Wall]),
         "few_processes",
     ),
     siege(
@@ -38,7 +45,7 @@ pub(super) const SIEGES: &[Siege] = &[
         "fork orphans in sessions of their own",
         PROCESSES,
         "orphan_bomb",
-        Stop::Limit(&[Met::Wall]),
+        Stop::Limit(&[Met::Processes, Met::Wall]),
         "few_processes",
     ),
     siege(
@@ -46,7 +53,7 @@ pub(super) const SIEGES: &[Siege] = &[
         "start threads for ever",
         PROCESSES,
         "thread_bomb",
-        Stop::Limit(&[Met::Wall, Met::Memory]),
+        Stop::Limit(&[Met::Processes, Met::Wall, Met::Memory]),
         "few_processes",
     ),
     siege(11, "compute for ever", TIME, "spin", Stop::Limit(&[Met::Wall]), "compute_a_little"),
