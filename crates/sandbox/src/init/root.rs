@@ -7,11 +7,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 
@@ -51,6 +52,12 @@ pub(super) fn build(setup: &Setup) -> Result<Root, StepError> {
     keep_mounts_private()?;
     let sources = open_sources(setup)?;
     let stdin = sources.stdin.as_ref().map(open_read_only).transpose()?;
+    if let Some(file) = open_nameless(io::stdout())? {
+        step("set the standard output", rustix::stdio::dup2_stdout(file))?;
+    }
+    if let Some(file) = open_nameless(io::stderr())? {
+        step("set the standard error", rustix::stdio::dup2_stderr(file))?;
+    }
     mount_memory(setup, Path::new(&setup.root))?;
     enter(&setup.root)?;
     let mut writable = application::mount(setup, &sources.tree)?;
@@ -93,6 +100,29 @@ fn open_sources(setup: &Setup) -> Result<Sources, StepError> {
 fn open_read_only(file: &OwnedFd) -> Result<File, StepError> {
     let copy = copy(file, OsStr::new(""), DATA | READ_ONLY)?;
     step("open the standard input", File::open(format!("/proc/self/fd/{}", copy.as_raw_fd())))
+}
+
+/// A file of the host that is being appended to, once more, through a mount of its own that is nowhere to be found:
+/// a link in /proc would tell the file's place. Nothing for what has no name, or none that leads back to it.
+fn open_nameless(output: impl AsFd) -> Result<Option<File>, StepError> {
+    let stat = step("look at the output", rustix::fs::fstat(&output))?;
+    let flags = step("look at the output", rustix::fs::fcntl_getfl(&output))?;
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if !is_file || !flags.contains(OFlags::APPEND) {
+        return Ok(None);
+    }
+    let Ok(name) = fs::read_link(format!("/proc/self/fd/{}", output.as_fd().as_raw_fd())) else {
+        return Ok(None);
+    };
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let Ok(named) = rustix::fs::openat(CWD, &name, flags, Mode::empty()) else { return Ok(None) };
+    let found = step("look at the output", rustix::fs::fstat(&named))?;
+    if (found.st_dev, found.st_ino) != (stat.st_dev, stat.st_ino) {
+        return Ok(None);
+    }
+    let copy = copy(&named, OsStr::new(""), DATA)?;
+    let opened = fs::OpenOptions::new().append(true).open(format!("/proc/self/fd/{}", copy.as_raw_fd()));
+    step("open the output", opened).map(Some)
 }
 
 /// Memory for all that the subjob can write outside of `/work`, and for the mount points.

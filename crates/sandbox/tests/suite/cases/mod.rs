@@ -2,7 +2,8 @@
 //! sandbox beside a harmless twin that must succeed, so that nothing passes because nothing works.
 //!
 //! An [`Attempt`] is one or more acts that are over at once; all attempts of a topic share one sandbox. A
-//! [`Siege`] goes on until something stops it and has a sandbox of its own. What is tested in other places is
+//! [`Siege`] goes on until something stops it and has a sandbox of its own; an [`Injection`](libraries::Injection) runs a
+//! dynamic program. What is tested in other places is
 //! named by [`ELSEWHERE`]. `table` writes them all into `docs/hostile-cases.md`; numbers up to 50 are those of the
 //! list that the suite began with.
 
@@ -12,6 +13,7 @@ mod elsewhere;
 mod files;
 mod host;
 mod kernel;
+mod libraries;
 mod network;
 mod processes;
 mod resources;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{ELSEWHERE, TOPICS, resources};
+use super::{ELSEWHERE, TOPICS, libraries, resources};
 use crate::harness::{INIT_VARIABLE, skip};
 
 const HEAD: &str = "\
@@ -41,6 +41,13 @@ fn render() -> String {
         let (act, twin) = (code(&[siege.act]), code(&[siege.twin]));
         let words = siege.stop.words();
         lines.push((siege.number, format!("{} | {} | {words} | {act} | {twin}", siege.to, siege.barrier)));
+    }
+    for injection in libraries::INJECTIONS {
+        let acts = "in `crates/sandbox/tests/suite/cases/libraries.rs` | a registered library";
+        lines.push((
+            injection.number,
+            format!("{} | {} | refused | {acts}", injection.to, libraries::BARRIER),
+        ));
     }
     for case in ELSEWHERE {
         let test = format!("`{}` in `{}`", case.test, case.file);
