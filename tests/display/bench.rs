@@ -99,7 +99,11 @@ impl Application {
         let tag: String = directory.path().file_name().unwrap().to_string_lossy().into_owned();
         let tag: String = tag.chars().filter(char::is_ascii_alphanumeric).collect();
         let command = vec![binary().into(), INIT_ARGUMENT.into()];
-        Application { directory, manifest: wrapped.manifest.clone(), launcher: Launcher { command, tag } }
+        Application {
+            directory,
+            manifest: wrapped.manifest.clone(),
+            launcher: Launcher { command, ..Launcher::new(tag) },
+        }
     }
 
     pub fn remove(&self, path: &str) {

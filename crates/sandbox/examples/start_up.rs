@@ -15,7 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: start_up INIT TREE PROGRAM [ROUNDS]".into());
     };
     let rounds = rounds.first().map_or(Ok(50), |text| text.parse())?;
-    let launcher = Launcher { command: vec![init.into()], tag: format!("startup{}", std::process::id()) };
+    let mut launcher = Launcher::new(format!("startup{}", std::process::id()));
+    launcher.command = vec![init.into()];
     let directory = tempfile::tempdir()?;
     let (mut bare, mut boxed) = (Vec::new(), Vec::new());
     for round in 0..rounds {

@@ -38,11 +38,25 @@ pub struct ClosedDialog {
     pub picture: Vec<u8>,
 }
 
-/// Bytes that went through connections which the sandbox allowed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What went through connections to the endpoints that the job names, and which of them could not be reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkUse {
+    /// Bytes that an endpoint's side of a connection took.
     pub sent: u64,
+    /// Bytes that the program's side took.
     pub received: u64,
+    /// Failures to connect, the same ones counted together; a bounded number of different ones.
+    pub unreached: Vec<Unreached>,
+}
+
+/// An endpoint that a program tried to reach and didn't. It saw a connection that was reset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreached {
+    /// As the job names it.
+    pub endpoint: String,
+    /// For people.
+    pub why: String,
+    pub times: u32,
 }
 
 /// What became of the program itself.

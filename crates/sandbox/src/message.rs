@@ -18,9 +18,10 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::exit::{ClosedDialog, Ended};
+use crate::exit::{ClosedDialog, Ended, NetworkUse};
 use crate::identity::Identity;
 use crate::layout::Place;
+use crate::network::NetworkSetup;
 use crate::spec::{Code, Display};
 
 /// Largest message: the kernel takes about as much of arguments and environment in one execve.
@@ -54,6 +55,8 @@ pub(crate) struct Setup {
     /// group counts them.
     pub report_scratch: bool,
     pub display: Option<Display>,
+    /// The endpoints that the program can reach, if there are any.
+    pub network: Option<NetworkSetup>,
 }
 
 /// What the client tells the VM Portal.
@@ -87,6 +90,8 @@ pub(crate) enum Report {
     Obeyed { done: bool },
     /// Nothing of the subjob runs any more.
     Ended { ended: Ended, cpu: Duration, peak: u64 },
+    /// What its connections carried; after its end.
+    Network(NetworkUse),
 }
 
 /// Writes one message.
@@ -221,6 +226,7 @@ mod tests {
             scratch: 1 << 26,
             report_scratch: true,
             display: Some(Display { server: "/usr/bin/Xvfb".into(), size: (1_280, 1_024) }),
+            network: None,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::error::SandboxError;
 use crate::identity::{Claim, Identity, default_environment};
 use crate::layout::exec_places;
 use crate::message::{self, MAX_MESSAGE, Setup};
+use crate::network::{self, Nearby, NetworkSetup};
 use crate::running::Running;
 use crate::spec::{Bounds, Output, Spec, Stdin};
 
@@ -30,12 +31,18 @@ pub struct Launcher {
     /// Tells apart the control groups of several clients on one machine; 1 to 32 ASCII letters and digits. The
     /// same for every start of a client with the same state, so that it finds what it left behind.
     pub tag: String,
+    /// Whether a job's endpoints may be on this machine: for the machine's owner to say, not for the job.
+    pub nearby: Nearby,
 }
 
 impl Launcher {
     /// Starts init from the running program's own file: `/proc/self/exe sandbox-init`.
     pub fn new(tag: impl Into<String>) -> Self {
-        Launcher { command: vec!["/proc/self/exe".into(), INIT_ARGUMENT.into()], tag: tag.into() }
+        Launcher {
+            command: vec!["/proc/self/exe".into(), INIT_ARGUMENT.into()],
+            tag: tag.into(),
+            nearby: Nearby::default(),
+        }
     }
 }
 
@@ -48,6 +55,8 @@ impl Launcher {
 pub fn start(launcher: &Launcher, spec: &Spec) -> Result<Running, SandboxError> {
     check_tag(&launcher.tag)?;
     spec.check()?;
+    network::check(&spec.network, launcher.nearby)
+        .map_err(|why| SandboxError::Spec { field: "network", why })?;
     let begun = Instant::now();
     let claim = Claim::take()?;
     claim.identity.own_tree(&spec.work)?;
@@ -55,7 +64,7 @@ pub fn start(launcher: &Launcher, spec: &Spec) -> Result<Running, SandboxError> 
     let stderr = open_output(&spec.stderr, claim.identity)?;
     let bounds = Bounds { processes: spec.tasks(), ..spec.limits };
     let group = ControlGroup::create(&launcher.tag, &Hierarchies::detect()?, &bounds);
-    let setup = setup_message(spec, claim.identity, &group);
+    let setup = setup_message(launcher, spec, claim.identity, &group);
 
     let (channel, init_side) = UnixStream::pair().map_err(|source| SandboxError::Channel { source })?;
     let mut init = spawn_init(launcher, init_side, stdout, stderr)?;
@@ -114,7 +123,7 @@ fn create_output(path: &Path, identity: Identity) -> Result<File, SandboxError> 
     Ok(file)
 }
 
-fn setup_message(spec: &Spec, identity: Identity, group: &ControlGroup) -> Setup {
+fn setup_message(launcher: &Launcher, spec: &Spec, identity: Identity, group: &ControlGroup) -> Setup {
     Setup {
         identity,
         root: spec.root.clone().into(),
@@ -139,7 +148,14 @@ fn setup_message(spec: &Spec, identity: Identity, group: &ControlGroup) -> Setup
         scratch: spec.scratch.0,
         report_scratch: !group.limits_memory(),
         display: spec.display.clone(),
+        network: network_setup(launcher, spec),
     }
+}
+
+fn network_setup(launcher: &Launcher, spec: &Spec) -> Option<NetworkSetup> {
+    let routes = network::routes(&spec.network);
+    let setup = NetworkSetup { routes, rate: spec.network.rate, nearby: launcher.nearby };
+    (!setup.routes.is_empty()).then_some(setup)
 }
 
 /// Seconds by which the limit of a single process is above that of all together, so that the client, which counts all,

@@ -2,6 +2,7 @@
 //!
 //! `table` holds the rules, `rule` says what one is, `program` compiles them.
 
+mod broker;
 mod linux;
 mod program;
 mod rule;
@@ -48,6 +49,13 @@ pub(crate) enum Listener {
 /// Compiles the rules for one profile.
 pub(crate) fn compile(profile: Profile) -> Program {
     program::compile(&decisions(GROUPS.iter().flat_map(|group| group.rules), profile))
+}
+
+/// Compiles the rules for the broker of the network.
+pub(crate) fn compile_broker() -> Program {
+    let mut decisions = Decisions { arms: Default::default(), otherwise: broker::OTHERWISE };
+    add_rules(&mut decisions, broker::RULES.iter());
+    program::compile(&decisions)
 }
 
 /// Installs the filter for this thread and all it will become. Can't be undone. Returns the listener if one was
@@ -116,13 +124,17 @@ fn sandboxes(within: Within) -> Option<&'static str> {
 
 fn decisions<'a>(rules: impl Iterator<Item = &'a Rule>, profile: Profile) -> Decisions {
     let mut decisions = Decisions { arms: Default::default(), otherwise: table::OTHERWISE };
-    for rule in rules.filter(|rule| applies(rule.within, profile)) {
+    add_rules(&mut decisions, rules.filter(|rule| applies(rule.within, profile)));
+    decisions
+}
+
+fn add_rules<'a>(decisions: &mut Decisions, rules: impl Iterator<Item = &'a Rule>) {
+    for rule in rules {
         for call in rule.calls {
             let arm = Arm { when: rule.when, answer: rule.answer };
             decisions.arms.entry(call.number).or_default().push(arm);
         }
     }
-    decisions
 }
 
 fn applies(within: Within, profile: Profile) -> bool {

@@ -25,11 +25,12 @@ use super::mounts::{
     DATA, PROGRAMS, READ_ONLY, attach, attach_to_opened, bind, copy, find_inside, make_directories,
     make_directory, make_file, open_directory, restrict, try_mount_new,
 };
-use super::places::{ETC_FILES, MOUNT_POINTS, RESERVED, SEEN};
+use super::places::{ETC_FILES, HOSTS, MOUNT_POINTS, RESERVED, SEEN};
 use super::step::{StepError, step, step_at};
 use super::user_namespace;
 use crate::layout::{Place, is_system};
 use crate::message::Setup;
+use crate::network::hosts;
 use crate::sys;
 
 /// The new root, in the directory that we stand in.
@@ -61,7 +62,7 @@ struct Entry {
 pub(super) fn mount(setup: &Setup, tree: &OwnedFd) -> Result<Vec<PathBuf>, StepError> {
     let entries = list(tree, Path::new("/"))?;
     add_mount_points()?;
-    add_etc(tree)?;
+    add_etc(setup, tree)?;
     make_directory(VIEW, 0o755)?;
     let view = match mount_overlay(tree)? {
         true => View::Overlay,
@@ -94,17 +95,23 @@ fn add_mount_points() -> Result<(), StepError> {
         .try_for_each(|path| make_directories(Path::new(ADDED).join(path)))
 }
 
-/// The files that libraries need and the tree lacks.
-fn add_etc(tree: &OwnedFd) -> Result<(), StepError> {
+/// The files that libraries need and the tree lacks. The names of endpoints mean something in this subjob only, so
+/// no tree has them.
+fn add_etc(setup: &Setup, tree: &OwnedFd) -> Result<(), StepError> {
     let theirs = match open_directory(tree, OsStr::new("etc")) {
         Ok(etc) => list(&etc, Path::new("/etc"))?,
         // Not there, or not a directory: ours then lies over it.
         Err(_) => Vec::new(),
     };
-    for (name, text) in ETC_FILES.iter().filter(|(name, _)| theirs.iter().all(|entry| entry.name != *name)) {
-        let path = Path::new(ADDED).join("etc").join(name);
-        make_directories(Path::new(ADDED).join("etc"))?;
-        step_at("write", &path, fs::write(&path, text))?;
+    let names = setup.network.as_ref().map_or_else(String::new, |network| hosts(&network.routes));
+    let lacks = |name: &str| theirs.iter().all(|entry| entry.name != name);
+    for (name, text) in ETC_FILES {
+        let more = if *name == HOSTS { names.as_str() } else { "" };
+        if lacks(name) || !more.is_empty() {
+            let path = Path::new(ADDED).join("etc").join(name);
+            make_directories(Path::new(ADDED).join("etc"))?;
+            step_at("write", &path, fs::write(&path, format!("{text}{more}")))?;
+        }
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 //!
 //! | process | steps |
 //! | --- | --- |
-//! | init (`mod`) | close inherited files · read the setup · open the doors of the control groups · own session · drop groups, or enter a user namespace · new namespaces · fork pid 1 · wait |
-//! | VM Portal, pid 1 (`portal`) | die with init · host name · loopback · root (`root`, `application`) · fork · map the program's ids · give up privileges · reap |
+//! | init (`mod`) | close inherited files · read the setup · own session · fork the broker of the network · open the doors of the control groups · drop groups, or enter a user namespace · new namespaces · fork pid 1 · wait |
+//! | VM Portal, pid 1 (`portal`) | die with init · host name · loopback · listeners of the broker · root (`root`, `application`) · fork · map the program's ids · give up privileges · reap |
 //! | program (`program`) | first to go · user namespace and ids · limits · `/work` · join the control groups · hide them · priority · capabilities · no new privileges · standard input · signals · no new code · Landlock · filter · display (`display`) · execute |
 //!
 //! Each of these processes has one thread.
@@ -38,6 +38,7 @@ use self::step::{StepError, step, step_at};
 use crate::exit::Ended;
 use crate::identity::{INSIDE_ID, Identity};
 use crate::message::{self, Report, Setup};
+use crate::network::{self, Link, Role};
 use crate::sys::{self, Fork};
 
 /// What a program runs that was started with [`crate::INIT_ARGUMENT`]; it must not have started a thread.
@@ -47,7 +48,17 @@ pub fn init_main() -> ExitCode {
         eprintln!("this command is started by the client, to build a sandbox; it does nothing by hand");
         return ExitCode::from(2);
     };
-    match run(&channel) {
+    let end = match begin(&channel) {
+        Ok((_, Some(Role::Helper(helper)))) => {
+            // It has no part in what the client is told, nor may it keep the client waiting.
+            drop(channel);
+            helper.run()
+        }
+        Ok((setup, Some(Role::Init(link)))) => run(&channel, &setup, Some(link)),
+        Ok((setup, None)) => run(&channel, &setup, None),
+        Err(e) => Err(e),
+    };
+    match end {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             report_failure(&channel, &e);
@@ -56,25 +67,35 @@ pub fn init_main() -> ExitCode {
     }
 }
 
-fn run(channel: &UnixStream) -> Result<(), StepError> {
+/// What happens while this process has nothing open but the channel, so that the helpers of the network inherit
+/// nothing else.
+fn begin(channel: &UnixStream) -> Result<(Setup, Option<Role>), StepError> {
     let setup: Setup = step("read the setup", message::read(&mut &*channel))?;
+    start_session()?;
+    let split = |network| step("fork the broker of the network", network::split(network, setup.identity));
+    let role = setup.network.as_ref().map(split).transpose()?;
+    Ok((setup, role))
+}
+
+fn run(channel: &UnixStream, setup: &Setup, link: Option<Link>) -> Result<(), StepError> {
     let stdin = match setup.stdin_follows {
         true => Some(step("take the standard input", message::receive_file(channel))?.into()),
         false => None,
     };
-    let doors = open_doors(&setup)?;
-    start_session()?;
+    let doors = open_doors(setup)?;
     match setup.identity {
         Identity::Slot { .. } => drop_groups()?,
         Identity::Own { uid, gid } => enter_user_namespace(uid, gid)?,
     }
     enter_namespaces()?;
     match step("fork the VM Portal", sys::fork())? {
-        Fork::Child => portal::run(channel, &setup, &doors, stdin),
+        Fork::Child => portal::run(channel, setup, &doors, stdin, link),
         Fork::Parent { child } => {
             // Who writes into it shall see when the program has closed it.
             drop(stdin);
-            wait_for(child)
+            wait_for(child)?;
+            report_network(channel, link);
+            Ok(())
         }
     }
 }
@@ -158,6 +179,14 @@ fn wait_for(portal: Pid) -> Result<(), StepError> {
             Ok(None) | Err(rustix::io::Errno::INTR) => (),
             Err(e) => return step("wait for the VM Portal", Err(e)),
         }
+    }
+}
+
+/// The last that the client hears. Nothing of the subjob runs any more, but what it sent may still be on its way.
+fn report_network(channel: &UnixStream, link: Option<Link>) {
+    if let Some(used) = link.and_then(|link| link.finish(channel)) {
+        // If the client is gone there is nobody to tell.
+        let _ = message::write(&mut &*channel, &Report::Network(used));
     }
 }
 

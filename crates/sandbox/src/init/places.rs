@@ -157,6 +157,9 @@ pub(super) const SEEN: &[Seen] = &[
 /// A directory that programs list and complain about on their output when it is missing.
 pub(super) const NO_INTERFACES: &str = "sys/class/net";
 
+/// The file of `/etc` that has addresses of names.
+pub(super) const HOSTS: &str = "hosts";
+
 /// Files of `/etc` without which libraries misbehave, for trees that don't bring their own.
 pub(super) const ETC_FILES: &[(&str, &str)] = &[
     (
@@ -166,7 +169,7 @@ pub(super) const ETC_FILES: &[(&str, &str)] = &[
          nobody:x:65534:65534:nobody:/:/bin/false\n",
     ),
     ("group", "root:x:0:\nsubjob:x:1000:\nnogroup:x:65534:\n"),
-    ("hosts", "127.0.0.1 localhost subjob\n::1 localhost\n"),
+    (HOSTS, "127.0.0.1 localhost subjob\n::1 localhost\n"),
     // No DNS and no directory service: names are looked up in files alone, at once.
     ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\n"),
 ];

@@ -28,6 +28,7 @@ use crate::exit::Ended;
 use crate::heartbeat::{self, Heartbeat};
 use crate::identity::{INSIDE_ID, Identity};
 use crate::message::{self, Inbox, Order, Report, Setup};
+use crate::network::{self, Link};
 use crate::sys::{self, ChildSignals, Fork};
 
 /// Time between two reports of how full `/tmp` is, where the client asked for them.
@@ -69,8 +70,14 @@ struct Portal<'a> {
 }
 
 /// Builds the sandbox, runs the program in it and reports its end.
-pub(super) fn run(channel: &UnixStream, setup: &Setup, doors: &[File], stdin: Option<File>) -> ! {
-    match prepare(channel, setup, doors, stdin).and_then(Portal::serve) {
+pub(super) fn run(
+    channel: &UnixStream,
+    setup: &Setup,
+    doors: &[File],
+    stdin: Option<File>,
+    link: Option<Link>,
+) -> ! {
+    match prepare(channel, setup, doors, stdin, link).and_then(Portal::serve) {
         Ok(()) => sys::exit_now(0),
         Err(e) => {
             report_failure(channel, &e);
@@ -84,10 +91,15 @@ fn prepare<'a>(
     setup: &'a Setup,
     doors: &[File],
     piped: Option<File>,
+    link: Option<Link>,
 ) -> Result<Portal<'a>, StepError> {
     step("die with init", rustix::process::set_parent_process_death_signal(Some(Signal::KILL)))?;
     step("set the host name", rustix::system::sethostname(b"subjob"))?;
     step("bring up the loopback interface", sys::raise_loopback())?;
+    if let (Some(network), Some(link)) = (&setup.network, link) {
+        network::prepare(network, &link)
+            .or_else(|(endpoint, e)| step_at("make the network's way to", endpoint, Err(e)))?;
+    }
     let mut root = root::build(setup)?;
     root.stdin = root.stdin.or(piped);
     let (ours, theirs) = step("make a socket", UnixStream::pair())?;

@@ -47,6 +47,7 @@ pub(crate) struct Watch {
     end: Option<End>,
     /// Why the VM Portal was given up.
     lost: Option<String>,
+    network: NetworkUse,
 }
 
 /// What the VM Portal said last.
@@ -78,6 +79,7 @@ impl Watch {
             dialogs: Vec::new(),
             end: None,
             lost: None,
+            network: NetworkUse::default(),
         }
     }
 
@@ -92,7 +94,8 @@ impl Watch {
             if Instant::now() >= next {
                 next = Instant::now() + TICK;
                 self.keep_the_beat();
-                if self.cut.is_none() {
+                // After its end, what a program has sent may still be on its way for a while.
+                if self.cut.is_none() && self.end.is_none() {
                     self.meter.look(self.begun.elapsed());
                 }
                 self.press();
@@ -149,6 +152,7 @@ impl Watch {
             Report::Scratch { used } => self.meter.scratch = used,
             Report::Obeyed { done } => self.shared.note_obeyed(done),
             Report::Ended { ended, cpu, peak } => self.end = Some(End { ended, cpu, peak }),
+            Report::Network(used) => self.network = used,
         }
     }
 
@@ -167,7 +171,7 @@ impl Watch {
 
     /// Tells the VM Portal that we are there, and gives it up when it doesn't do so.
     fn keep_the_beat(&mut self) {
-        if self.cut.is_some() {
+        if self.cut.is_some() || self.end.is_some() {
             return;
         }
         self.shared.beat();
@@ -219,7 +223,7 @@ impl Watch {
             usage,
             crash: None,
             dialogs: std::mem::take(&mut self.dialogs),
-            network: NetworkUse::default(),
+            network: std::mem::take(&mut self.network),
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Tree {
     pub(super) tasks: u32,
 }
 
-/// Looks at what runs below the only child of `init`, which is the VM Portal.
+/// Looks at what runs below the children of `init`: the VM Portal, and the helpers of the network, which have none.
 pub(super) fn below_portal(init: u32) -> Tree {
     let mut tree = Tree::default();
     let mut open: Vec<u32> = children(init).iter().flat_map(|portal| children(*portal)).collect();

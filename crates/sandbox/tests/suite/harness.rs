@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use model::{ByteSize, NetworkAccess};
-use sandbox::{Bounds, Code, Exit, Launcher, Output, Running, Spec, Stdin};
+use sandbox::{Bounds, Code, Exit, Launcher, Nearby, Output, Running, Spec, Stdin};
 use tempfile::TempDir;
 
 /// Where the tests find init when the suite was copied away from where it was built.
@@ -116,7 +116,7 @@ impl Bench {
         let tag: String = tag.chars().filter(char::is_ascii_alphanumeric).collect();
         // The tag as an argument marks init and the VM Portal, which is a fork of it, in the list of processes.
         let command = vec![init_program().into(), tag.clone().into()];
-        Some(Bench { directory, launcher: Launcher { command, tag }, runs: 0 })
+        Some(Bench { directory, launcher: Launcher { command, tag, nearby: Nearby::Named }, runs: 0 })
     }
 
     pub fn tree(&self) -> PathBuf {

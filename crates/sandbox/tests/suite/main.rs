@@ -14,6 +14,7 @@ mod limits;
 mod limits_heartbeat;
 mod limits_pause;
 mod limits_use;
+mod network;
 mod program;
 mod root;
 mod unprivileged;

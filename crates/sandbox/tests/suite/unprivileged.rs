@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::harness::{
     ACTS_VARIABLE, INIT_VARIABLE, PROGRAM_VARIABLE, compile_acts, compile_program, init_program, skip,
 };
+use crate::network::{NETWORK_VARIABLE, compile_network};
 
 /// Nobody's id: sure to exist and to own nothing.
 const NOBODY: &str = "65534";
@@ -26,6 +27,7 @@ fn everything_holds_for_an_ordinary_user_too() {
     if compile_program(&at("act")).and_then(|()| compile_acts(&at("acts"))).is_none() {
         return skip("no C compiler that links statically");
     }
+    compile_network(&at("net"));
     let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
     let run = Command::new("setpriv")
         .args(user)
@@ -34,6 +36,7 @@ fn everything_holds_for_an_ordinary_user_too() {
         .env(INIT_VARIABLE, at("init"))
         .env(PROGRAM_VARIABLE, at("act"))
         .env(ACTS_VARIABLE, at("acts"))
+        .env(NETWORK_VARIABLE, at("net"))
         .current_dir(directory.path())
         .output();
     let Ok(run) = run else {
