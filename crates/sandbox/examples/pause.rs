@@ -18,7 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: pause INIT TREE PROGRAM [ROUNDS]".into());
     };
     let rounds = rounds.first().map_or(Ok(200), |text| text.parse())?;
-    let launcher = Launcher { command: vec![init.into()], tag: format!("pause{}", std::process::id()) };
+    let tag = format!("pause{}", std::process::id());
+    let launcher = Launcher { command: vec![init.into()], ..Launcher::new(tag) };
     let directory = tempfile::tempdir()?;
     let spec = spec(tree, program, directory.path())?;
     let running = sandbox::start(&launcher, &spec)?;
