@@ -3,6 +3,7 @@
 //!
 //! Single runs scatter by 10 % on a shared machine; what is compared is interleaved, so that it scatters alike.
 
+mod examples;
 mod programs;
 mod tools;
 
@@ -23,8 +24,8 @@ use crate::workspace::{Workspace, step};
 /// Rounds of start-ups for each round of programs.
 const STARTS: usize = 4;
 
-/// Runs before any is counted: they fill the caches.
-const WARM_UP: usize = 3;
+/// Rounds before any is counted: they fill the caches.
+const WARM_UP: usize = 1;
 
 /// What a figure should not exceed; the issue's aims.
 const AIMS: &str = "aims: start-up 10 ms over native; getpid 60 ns and vfork+exec 100 us over native; processor time \
@@ -39,9 +40,11 @@ pub(super) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     let start = start_up(&tools, &scratch.0, options.rounds * STARTS, &mut failures)?;
     let calls = calls(workspace, &tools, &scratch.0, options.rounds, &mut failures)?;
     let programs = programs(workspace, &tools, &scratch.0, options.rounds, &mut failures)?;
+    let examples = examples::run(workspace, &scratch.0, options.rounds)?;
     let result = json!({
         "machine": machine, "load_at_end": load()?, "rounds": options.rounds, "not_installed": lacking,
         "failures": failures, "start_up_ms": start, "calls_ns": calls, "programs_cpu_ratio": programs,
+        "examples": examples,
     });
     if options.json {
         println!("{result:#}");
@@ -81,11 +84,11 @@ fn rounds<T>(
     let mut found: BTreeMap<&str, Vec<T>> = BTreeMap::new();
     let mut tools: Vec<Option<&Tool>> = tools.iter().map(Some).collect();
     let all = tools.len();
-    for round in 0..WARM_UP.min(count) + count {
+    for round in 0..WARM_UP + count {
         for place in (0..all).map(|place| (place + round) % all) {
             let Some(tool) = tools[place] else { continue };
             match measure(tool) {
-                Ok(value) if round >= WARM_UP.min(count) => found.entry(tool.name()).or_default().push(value),
+                Ok(value) if round >= WARM_UP => found.entry(tool.name()).or_default().push(value),
                 Ok(_) => {}
                 Err(error) if matches!(tool, Tool::Native | Tool::Dcgrid(_)) => return Err(error),
                 Err(error) => {
@@ -245,6 +248,15 @@ fn print(result: &Value) {
     }
     print_calls(&result["calls_ns"]);
     print_programs(&result["programs_cpu_ratio"]);
+    for (name, lines) in result["examples"].as_object().into_iter().flatten() {
+        println!("\n{name}");
+        lines
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .for_each(|line| println!("  {line}"));
+    }
     println!("\n{AIMS}");
 }
 

@@ -69,6 +69,11 @@ fn each_limit_is_named_with_its_value() {
         &["--output-limit", "10B", "--", "echo", "0123456789abc"],
         "evm: ended by a limit: standard output took more than --output-limit 10 B\n",
     );
+    let spin = "while :; do :; done";
+    check(
+        &["--cpu-time", "1s", "--wall", "5m", "--", "sh", "-c", spin],
+        "ended by a limit: --cpu-time 1s, used ",
+    );
 }
 
 #[test]
