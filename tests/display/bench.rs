@@ -133,7 +133,7 @@ impl Application {
             stdout: Output::File(run.join("stdout")),
             stderr: Output::File(run.join("stderr")),
             limits: Bounds {
-                wall: Duration::from_secs(120),
+                wall: Duration::from_secs(600),
                 memory: ByteSize::mib(1_024),
                 processes: 32,
                 disk: ByteSize::mib(64),

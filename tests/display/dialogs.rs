@@ -75,8 +75,8 @@ root = tkinter.Tk()
 box = tkinter.Toplevel(root)
 box.title("please wait")
 box.transient(root)
-end = time.process_time() + 6
-while time.process_time() < end:
+end = time.monotonic() + 8
+while time.monotonic() < end:
     root.update()
     sum(range(20000))
 print(box.winfo_exists())
