@@ -11,7 +11,6 @@ mod table;
 mod tests;
 
 use std::io;
-use std::os::fd::OwnedFd;
 
 use self::program::{Arm, Decisions};
 use self::rule::{Call, Rule, Within};
@@ -25,25 +24,6 @@ use crate::sys;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Profile {
     pub code: Code,
-    pub connects: Connects,
-}
-
-/// Who makes the connections that a program asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Connects {
-    /// The kernel, in the subjob's own network namespace.
-    Free,
-    /// The broker: every `connect` becomes a notification to whoever holds the listener.
-    #[allow(dead_code, reason = "for the broker of the network")]
-    Brokered,
-}
-
-/// Whether [`install`] makes a descriptor that calls for the broker arrive at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Listener {
-    None,
-    #[allow(dead_code, reason = "for the broker of the network")]
-    Wanted,
 }
 
 /// Compiles the rules for one profile.
@@ -58,18 +38,12 @@ pub(crate) fn compile_broker() -> Program {
     program::compile(&decisions)
 }
 
-/// Installs the filter for this thread and all it will become. Can't be undone. Returns the listener if one was
-/// wanted; it closes by itself when a program is executed.
-///
-/// Without a listener, a call that the profile has for the broker answers ENOSYS.
+/// Installs the filter for this thread and all it will become. Can't be undone.
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn install(program: &Program, listener: Listener) -> io::Result<Option<OwnedFd>> {
-    match listener {
-        Listener::None => sys::install_filter(program.instructions()).map(|()| None),
-        Listener::Wanted => sys::install_filter_with_listener(program.instructions()).map(Some),
-    }
+pub(crate) fn install(program: &Program) -> io::Result<()> {
+    sys::install_filter(program.instructions())
 }
 
 /// One rule of the system-call filter, for people. Of the rules that name a call the first that holds decides;
@@ -118,7 +92,6 @@ fn sandboxes(within: Within) -> Option<&'static str> {
     match within {
         Within::Every => None,
         Within::FixedCode => Some("unless the application makes code at run time"),
-        Within::BrokeredNetwork => Some("if the job names addresses"),
     }
 }
 
@@ -141,6 +114,5 @@ fn applies(within: Within, profile: Profile) -> bool {
     match within {
         Within::Every => true,
         Within::FixedCode => profile.code == Code::Fixed,
-        Within::BrokeredNetwork => profile.connects == Connects::Brokered,
     }
 }

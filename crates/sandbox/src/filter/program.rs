@@ -70,7 +70,6 @@ pub(super) const fn encode(answer: Answer) -> u32 {
         Answer::Allow => libc::SECCOMP_RET_ALLOW,
         Answer::Refuse(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
         Answer::Pretend => libc::SECCOMP_RET_ERRNO,
-        Answer::Broker => libc::SECCOMP_RET_USER_NOTIF,
         Answer::Kill => libc::SECCOMP_RET_KILL_PROCESS,
     }
 }

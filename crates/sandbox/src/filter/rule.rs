@@ -72,8 +72,6 @@ pub(super) enum Answer {
     Refuse(Errno),
     /// The program hears that it is done, and nothing is.
     Pretend,
-    /// The broker of the network is asked.
-    Broker,
     /// The process dies with SIGSYS.
     Kill,
 }
@@ -123,8 +121,6 @@ pub(super) enum Within {
     Every,
     /// Those whose programs don't make code at run time.
     FixedCode,
-    /// Those whose connections are brokered.
-    BrokeredNetwork,
 }
 
 /// A condition on the lower 32 bits of one argument. That is all that the kernel looks at in the calls concerned;
@@ -205,7 +201,6 @@ impl fmt::Display for Answer {
             Answer::Allow => f.write_str("allowed"),
             Answer::Refuse(errno) => write!(f, "{errno:?}"),
             Answer::Pretend => f.write_str("nothing is done, and success told"),
-            Answer::Broker => f.write_str("the network broker decides"),
             Answer::Kill => f.write_str("killed"),
         }
     }

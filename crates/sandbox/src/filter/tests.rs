@@ -1,23 +1,11 @@
 //! Compiled programs against the meaning of the rules, on a machine like the kernel's and in the kernel.
 
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
-use std::{fs, thread};
-
 use super::program::{Instruction, X86_64, code, encode};
 use super::rule::{Answer, Errno, Is, Test, Value};
 use super::table::OTHERWISE;
 use super::*;
-use crate::sys::{Notifications, Place, Reply, Then};
 
-const PROFILES: [Profile; 4] = [
-    Profile { code: Code::Fixed, connects: Connects::Free },
-    Profile { code: Code::Generated, connects: Connects::Free },
-    Profile { code: Code::Fixed, connects: Connects::Brokered },
-    Profile { code: Code::Generated, connects: Connects::Brokered },
-];
-const BROKERED: Profile = PROFILES[2];
+const PROFILES: [Profile; 2] = [Profile { code: Code::Fixed }, Profile { code: Code::Generated }];
 
 /// The kernel takes no larger ones.
 const MOST_INSTRUCTIONS: usize = 4_096;
@@ -267,68 +255,4 @@ fn what_is_left_out_on_purpose_is_left_out() {
     for call in ABSENT.iter().flat_map(|absent| absent.calls) {
         assert!(rules().iter().all(|rule| !names(rule, call.number)), "{}", call.name());
     }
-}
-
-/// On a thread of its own, for the filter is the thread's: brokers three connects.
-#[test]
-fn connects_wait_for_the_broker() {
-    let (send, receive) = mpsc::channel();
-    let program = thread::spawn(move || {
-        rustix::thread::set_no_new_privs(true).unwrap();
-        let listener = install(&compile(BROKERED), Listener::Wanted).unwrap();
-        send.send(listener.unwrap()).unwrap();
-        let connect = || UnixStream::connect("/there/is/no/such/socket").map_err(|e| e.raw_os_error());
-        let refused = connect().unwrap_err();
-        let connected = connect().unwrap();
-        let name = fs::read_link(format!("/proc/self/fd/{}", connected.as_raw_fd())).unwrap();
-        (refused, name, connect().unwrap_err())
-    });
-    let notifications = Notifications::new(receive.recv().unwrap()).unwrap();
-    let next = || {
-        let call = notifications.receive().unwrap().expect("the caller lives");
-        assert_eq!(i64::from(call.number), libc::SYS_connect);
-        assert_ne!(call.pid, 0);
-        assert!(notifications.is_waiting(call.id));
-        call
-    };
-    let call = next();
-    notifications.reply(call.id, Reply::Errno(libc::EHOSTUNREACH)).unwrap();
-    assert!(!notifications.is_waiting(call.id));
-
-    let call = next();
-    let null = fs::File::open("/dev/null").unwrap();
-    let socket = u32::try_from(call.arguments[0]).unwrap();
-    notifications.give(call.id, null.as_fd(), Place::At(socket), Then::Wait).unwrap();
-    notifications.reply(call.id, Reply::Value(0)).unwrap();
-    assert!(notifications.reply(call.id, Reply::Value(0)).is_err());
-
-    let call = next();
-    notifications.reply(call.id, Reply::Continue).unwrap();
-    let (refused, name, continued) = program.join().unwrap();
-    assert_eq!(refused, Some(libc::EHOSTUNREACH));
-    assert_eq!(name.to_str(), Some("/dev/null"));
-    assert_eq!(continued, Some(libc::ENOENT));
-}
-
-/// A given descriptor as the answer of the call.
-#[test]
-fn a_call_can_return_what_the_broker_gives() {
-    let (send, receive) = mpsc::channel();
-    let program = thread::spawn(move || {
-        rustix::thread::set_no_new_privs(true).unwrap();
-        let listener = install(&compile(BROKERED), Listener::Wanted).unwrap();
-        send.send(listener.unwrap()).unwrap();
-        // The standard library takes every answer but -1 for 0.
-        UnixStream::connect("/there/is/no/such/socket").map(|_| ()).map_err(|e| e.raw_os_error())
-    });
-    let notifications = Notifications::new(receive.recv().unwrap()).unwrap();
-    let call = notifications.receive().unwrap().expect("the caller lives");
-    let (ours, _theirs) = UnixStream::pair().unwrap();
-    let number = notifications.give(call.id, ours.as_fd(), Place::Free, Then::Return).unwrap();
-    assert!(number > 2, "{number}");
-    assert!(!notifications.is_waiting(call.id));
-    program.join().unwrap().unwrap();
-    // The threads of this process share their descriptors, so the copy is ours.
-    let copy = fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
-    assert!(copy.to_string_lossy().starts_with("socket:"), "{copy:?}");
 }

@@ -17,7 +17,7 @@ use super::landlock;
 use super::portal::Word;
 use super::root::Root;
 use super::step::{StepError, step, step_at};
-use crate::filter::{self, Connects, Listener, Profile};
+use crate::filter::{self, Profile};
 use crate::identity::{INSIDE_ID, Identity};
 use crate::message::{self, Setup};
 use crate::spec::Code;
@@ -77,7 +77,7 @@ fn prepare(
     attendant: Option<&UnixStream>,
 ) -> Result<Infallible, Failure> {
     let (program, args, env) = command(setup)?;
-    let filter = filter::compile(Profile { code: setup.code, connects: Connects::Free });
+    let filter = filter::compile(Profile { code: setup.code });
     let rules = landlock::rules(&setup.places, &root.writable)?;
     become_first_to_go()?;
     if matches!(setup.identity, Identity::Slot { .. }) {
@@ -106,7 +106,7 @@ fn prepare(
         display::prepare()?;
     }
     // Last, because it takes away calls that the steps before need.
-    step("install the system call filter", filter::install(&filter, Listener::None))?;
+    step("install the system call filter", filter::install(&filter))?;
     if let (Some(display), Some(attendant)) = (&setup.display, attendant) {
         display::open(display, attendant).map_err(Failure::Display)?;
     }

@@ -7,7 +7,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::broker::MAX_CONNECTIONS;
-use crate::filter::{self, Listener};
+use crate::filter;
 use crate::identity::Identity;
 use crate::sys;
 
@@ -57,5 +57,5 @@ pub(super) fn close_in() -> io::Result<()> {
         let most = most.min(rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX));
         rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
-    filter::install(&filter::compile_broker(), Listener::None).map(|_| ())
+    filter::install(&filter::compile_broker())
 }

@@ -9,7 +9,6 @@ mod mount;
 mod network;
 mod priority;
 mod process;
-#[allow(dead_code, reason = "for the broker of the network")]
 mod seccomp;
 
 pub(crate) use landlock::{Handled, Ruleset, landlock_abi};
@@ -20,9 +19,7 @@ pub(crate) use process::{
     ChildSignals, Fork, can_refuse_new_code, children_usage, close_inherited, close_others_on_execute,
     execute, exit_now, fork, refuse_new_code, restore_signals, signal_all_others, unshare,
 };
-#[allow(unused_imports, dead_code, reason = "for the broker of the network")]
-pub(crate) use seccomp::{Notification, Notifications, Place, Reply, Then};
-pub(crate) use seccomp::{install_filter, install_filter_with_listener};
+pub(crate) use seccomp::install_filter;
 
 use std::io;
 

@@ -2,7 +2,7 @@
 //! is but itself.
 
 use crate::filter::rule::Errno::{EAFNOSUPPORT, ENOPROTOOPT, EPERM, EPROTONOSUPPORT};
-use crate::filter::rule::{Answer, Rule, Test, Within, calls, values};
+use crate::filter::rule::{Rule, Test, calls, values};
 
 /// Where socket(2) has the type; the other bits are `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.
 const TYPE: u32 = 0xf;
@@ -27,14 +27,7 @@ pub(super) const RULES: &[Rule] = &[
         calls![SYS_socket SYS_socketpair],
         "parts of a program talk to one another, over loopback too",
     ),
-    Rule {
-        calls: calls![SYS_connect],
-        within: Within::BrokeredNetwork,
-        when: &[],
-        answer: Answer::Broker,
-        reason: "the addresses that the job names are connected to from outside",
-    },
-    Rule::allow(calls![SYS_connect], "nothing is there but the program itself"),
+    Rule::allow(calls![SYS_connect], "nothing is there but the program itself and what its job names"),
     Rule::allow(
         calls![SYS_bind SYS_listen SYS_accept SYS_accept4 SYS_getsockname SYS_getpeername SYS_shutdown SYS_sendto
             SYS_recvfrom SYS_sendmsg SYS_recvmsg SYS_sendmmsg SYS_recvmmsg SYS_getsockopt],
