@@ -21,7 +21,7 @@ use crate::application::{Applications, Tree};
 use crate::cache::{Cache, copy_verified};
 use crate::clear::remove_tree;
 use crate::collect::{Output, collect, hashed};
-use crate::delivery::{PICTURE_SHARE, pictures, send, send_extra, tails};
+use crate::delivery::{PICTURE_SHARE, note_unreached, pictures, send, send_extra, tails};
 use crate::inventory::free_disk;
 use crate::lease;
 use crate::verdict::{
@@ -105,6 +105,7 @@ async fn attempt(
     let pictures = pictures(&exit.dialogs, is_declared, room, directory);
     if let Some(reason) = failure(&exit, lease.limits.runtime_min) {
         let reason = blame_full_disk(reason, free_disk(directory));
+        note_unreached(&stderr, &exit.network.unreached);
         let mut outputs = tails(&[(STDOUT, &stdout), (STDERR, &stderr)]);
         outputs.extend(send_extra(link, lease, pictures, &mut orders).await);
         return Err(Failed { reason, outputs, usage });

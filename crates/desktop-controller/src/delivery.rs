@@ -2,14 +2,14 @@
 //! failure what a person needs to understand it.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use link::ClientLink;
 use model::FailureReason;
 use protocol::api::{MAX_PART, ProblemCode};
 use protocol::client_link::{Bytes, Lease, MAX_INLINE, MAX_PICTURES, ReportedFile, dialog_picture};
-use sandbox::ClosedDialog;
+use sandbox::{ClosedDialog, Unreached};
 use tokio::sync::watch;
 
 use crate::attempt::{Order, ordered};
@@ -43,6 +43,17 @@ pub(crate) fn tails(streams: &[(&str, &Path)]) -> Vec<ReportedFile> {
         inline: Some(Bytes(bytes)),
     })
     .collect()
+}
+
+/// Says in a subjob's standard error which endpoints it did not reach: to the program that is a connection that was
+/// reset, without a reason.
+pub(crate) fn note_unreached(stderr: &Path, unreached: &[Unreached]) {
+    if unreached.is_empty() {
+        return;
+    }
+    let lines: String = unreached.iter().map(|endpoint| format!("dcgrid: {endpoint}\n")).collect();
+    // It is there to help; where it can't be written, the subjob has failed all the same.
+    let _ = File::options().append(true).open(stderr).and_then(|mut file| file.write_all(lines.as_bytes()));
 }
 
 /// What the dialogs looked like that were closed, as further files of the subjob. Those that its limit has no room
@@ -162,6 +173,22 @@ mod tests {
         let found = super::pictures(&dialogs, is_declared, room, directory.path());
         let found: Vec<&str> = found.iter().map(|output| output.path.as_str()).collect();
         assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn an_endpoint_that_was_not_reached_is_told_at_the_end_of_standard_error() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let stderr = directory.path().join("stderr");
+        fs::write(&stderr, "reset\n").expect("a file");
+        let unreached =
+            |times| Unreached { endpoint: "db.example:5432".into(), why: "Connection refused".into(), times };
+        note_unreached(&stderr, &[]);
+        note_unreached(&stderr, &[unreached(1), unreached(3)]);
+        let text = fs::read_to_string(&stderr).expect("a file");
+        let expect = "reset\n\
+                      dcgrid: db.example:5432 was not reached: Connection refused\n\
+                      dcgrid: db.example:5432 was not reached: Connection refused (3 times)\n";
+        assert_eq!(text, expect);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How a subjob's program ended, which limit it met, and what it used.
 
+use std::fmt;
 use std::time::Duration;
 
 use model::{ByteSize, Crash, Dialog, Usage};
@@ -57,6 +58,13 @@ pub struct Unreached {
     /// For people.
     pub why: String,
     pub times: u32,
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} was not reached: {}", self.endpoint, self.why)?;
+        if self.times > 1 { write!(f, " ({} times)", self.times) } else { Ok(()) }
+    }
 }
 
 /// What became of the program itself.

@@ -167,6 +167,17 @@ static int flood(const char *host, const char *port, int times) {
     return talk(first, "still here\n");
 }
 
+/* Waits for the end of a connection, then tries another one. */
+static int outlive(const char *host, const char *port) {
+    int fd = reach(host, port);
+    if (fd < 0) return say("connect", -1);
+    printf("connected\n");
+    fflush(stdout);
+    say("read", read(fd, buffer, 1));
+    say("connect", reach(host, port));
+    return 0;
+}
+
 static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -224,6 +235,7 @@ int main(int argc, char **argv) {
     if (ACT("ways", 2)) return ways(argv[2], argv[3]);
     if (ACT("race", 4)) return race(argv[2], argv[3], argv[4], atoi(argv[5]));
     if (ACT("flood", 3)) return flood(argv[2], argv[3], atoi(argv[4]));
+    if (ACT("outlive", 2)) return outlive(argv[2], argv[3]);
     if (ACT("send", 3)) return exchange(argv[2], argv[3], 0, atol(argv[4]));
     if (ACT("receive", 3)) return exchange(argv[2], argv[3], atol(argv[4]), 0);
     if (ACT("throw", 3)) return throw(argv[2], argv[3], atol(argv[4]));

@@ -283,6 +283,47 @@ fn a_name_that_the_job_names_is_reached_and_no_other_is_known() {
     assert_eq!(server.ends().len(), 1);
 }
 
+/// The broker of the bench's only subjob: of the processes that are no child of its pid namespace, the one that is
+/// not init.
+fn broker(bench: &Bench) -> Option<u32> {
+    let status = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+        line.unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let processes = bench.processes();
+    processes.iter().copied().find(|pid| {
+        let text = status(pid);
+        let parent = line(&text, "PPid:").first().and_then(|pid| pid.parse().ok());
+        line(&text, "NSpid:").len() == 1 && parent.is_some_and(|parent| processes.contains(&parent))
+    })
+}
+
+#[test]
+fn the_broker_has_no_rights_and_its_end_is_no_one_elses() {
+    let Some(mut bench) = bench() else { return };
+    let server = Server::echo("127.0.0.1");
+    let spec = spec(&mut bench, &[&server.endpoint()], None, &["outlive", &server.host(), &server.port()]);
+    let running = bench.start(&spec);
+    let sandbox::Output::File(stdout) = &spec.stdout else { panic!("the bench writes files") };
+    crate::harness::eventually(Duration::from_secs(60), "it is connected", || {
+        fs::read_to_string(stdout).is_ok_and(|text| text.contains("connected"))
+    });
+    let broker = broker(&bench).expect("there is a broker");
+    let status = fs::read_to_string(format!("/proc/{broker}/status")).unwrap();
+    for line in ["CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line} in\n{status}");
+    }
+    let pid = rustix::process::Pid::from_raw(broker.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let outcome = crate::harness::outcome(running.wait(), &spec);
+    // The connection ends, the listener is gone, and the program goes on.
+    let text = outcome.ok();
+    let (_, rest) = text.split_once('\n').unwrap();
+    assert!(["read 0\nconnect 111\n", "read 104\nconnect 111\n"].contains(&rest), "{text}");
+    assert!(bench.processes().is_empty());
+}
+
 #[test]
 fn a_name_that_nobody_has_is_told() {
     let Some(mut bench) = bench() else { return };

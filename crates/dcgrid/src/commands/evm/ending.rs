@@ -104,6 +104,7 @@ impl Ending {
             }
             Ended::Signal(_) | Ended::Code(_) => {}
         }
+        notes.extend(self.exit.network.unreached.iter().map(ToString::to_string));
         if let Some(crash) = &self.exit.crash {
             notes.push(describe_crash(crash));
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use model::{ByteSize, DisplaySize, NetworkAccess};
 use protocol::manifest::DISPLAY_SERVER;
-use sandbox::{Bounds, Cause, Code, Control, Display, Launcher, Output, Running, Spec, Stdin};
+use sandbox::{Bounds, Cause, Code, Control, Display, Launcher, Nearby, Output, Running, Spec, Stdin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -54,7 +54,9 @@ pub fn run(args: &EvmRunArgs, json: bool) -> anyhow::Result<u8> {
     }
     copy_inputs(args, &work)?;
     let (spec, pipes) = spec(args, env, &application, &place)?;
-    let running = sandbox::start(&Launcher::new(&place.tag), &spec)?;
+    // Whoever runs this may reach the machine's own services anyway.
+    let launcher = Launcher { nearby: Nearby::Named, ..Launcher::new(&place.tag) };
+    let running = sandbox::start(&launcher, &spec)?;
     // It holds the program's ends of the pipes.
     drop(spec);
     let ending = runtime.block_on(attend(running, pipes, args.limits.output_limit, json, signals))?;
