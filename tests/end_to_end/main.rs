@@ -8,5 +8,6 @@ mod clean;
 mod crashes;
 mod examples;
 mod machine;
+mod portal;
 mod snapshot;
 mod tampering;

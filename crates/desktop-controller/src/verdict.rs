@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use link::LinkError;
-use model::{ByteSize, FailureReason};
+use model::{ByteSize, Crash, FailureReason};
 use sandbox::{Cause, Ended, Exit, LimitHit};
 
 use crate::application::ApplicationError;
@@ -43,11 +43,21 @@ pub(crate) fn failure(exit: &Exit, runtime_min: Duration) -> Option<FailureReaso
         (Ended::Code(_), None) if let Some(last) = exit.dialogs.last() => {
             Some(FailureReason::Dialog { dialog: last.dialog.clone() })
         }
-        (Ended::Code(code), None) => Some(FailureReason::ExitCode { code: *code }),
+        (Ended::Code(code), None) => Some(match crash_behind(*code, exit) {
+            Some(crash) => FailureReason::Signal { signal: crash.signal, crash: Some(Box::new(crash)) },
+            None => FailureReason::ExitCode { code: *code },
+        }),
         (Ended::Signal(signal), None) => {
             Some(FailureReason::Signal { signal: *signal, crash: exit.crash.clone().map(Box::new) })
         }
     }
+}
+
+/// The crash of a command of which a shell tells by its own status: the crash says more.
+fn crash_behind(code: i32, exit: &Exit) -> Option<Crash> {
+    /// What shells add to a signal's number.
+    const BY_SIGNAL: i32 = 128;
+    exit.crash.clone().filter(|crash| code == BY_SIGNAL + crash.signal)
 }
 
 /// A program that fails while the client's own disk is full fails for that, not for what is wrong with it.
@@ -114,7 +124,15 @@ mod tests {
 
     fn exit(ended: Ended, hit: Option<LimitHit>) -> Exit {
         let usage = model::Usage::default();
-        Exit { ended, hit, usage, crash: None, dialogs: Vec::new(), network: NetworkUse::default() }
+        Exit {
+            ended,
+            hit,
+            usage,
+            crash: None,
+            registered: 1,
+            dialogs: Vec::new(),
+            network: NetworkUse::default(),
+        }
     }
 
     #[test]
@@ -134,6 +152,17 @@ mod tests {
         let why = || "it fell silent".to_owned();
         check(Ended::Lost(why()), None, Some(FailureReason::PortalLost { why: why() }));
         assert_eq!(FailureReason::PortalLost { why: why() }.class(), FailureClass::ClientFault);
+    }
+
+    #[test]
+    fn a_shell_s_status_for_a_crash_is_that_crash() {
+        let crash = Crash { program: "/app/x".into(), signal: 11, address: Some(0), backtrace: Vec::new() };
+        let check = |code, expect| {
+            let exit = Exit { crash: Some(crash.clone()), ..exit(Ended::Code(code), None) };
+            assert_eq!(failure(&exit, Duration::ZERO), Some(expect));
+        };
+        check(139, FailureReason::Signal { signal: 11, crash: Some(Box::new(crash.clone())) });
+        check(1, FailureReason::ExitCode { code: 1 });
     }
 
     #[test]

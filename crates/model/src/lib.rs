@@ -24,5 +24,5 @@ pub use job::{Counts, JobState};
 pub use limits::{Limits, Resources};
 pub use network::{Endpoint, NetworkAccess};
 pub use subjob::{Attempt, OutputFile, SubjobResult, Usage};
-pub use trouble::{Crash, Dialog};
+pub use trouble::{Crash, Dialog, MAX_FRAMES};
 pub use units::{ByteSize, Timestamp};

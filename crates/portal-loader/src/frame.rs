@@ -33,6 +33,9 @@ pub const RBX: usize = 11;
 pub const RSP: usize = 15;
 pub const RIP: usize = 16;
 
+/// Signals that a program dies of by its own fault, as x86-64 numbers them: SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL.
+pub const SIGNALS: [i32; 5] = [11, 6, 7, 8, 4];
+
 /// Words of a [`CRASHED`] frame, and where each is.
 pub const CRASH_WORDS: usize = FIRST_REGISTER + REGISTERS;
 pub const SIGNAL_AND_CODE: usize = 1;
@@ -80,7 +83,8 @@ impl<'a> Crashed<'a> {
             return None;
         }
         let (stack, mappings) = rest.split_at_checked(stack)?;
-        Some(Crashed { words, stack, mappings })
+        let crashed = Crashed { words, stack, mappings };
+        SIGNALS.contains(&crashed.signal()).then_some(crashed)
     }
 
     fn word(&self, at: usize) -> u64 {

@@ -17,6 +17,8 @@ pub struct Exit {
     pub usage: Usage,
     /// The last process that a fault ended, whichever of the program's it was.
     pub crash: Option<Crash>,
+    /// Programs that were executed and began with the portal loader. As many as the kernel had room to tell of.
+    pub registered: u32,
     /// Windows that waited for somebody and were closed, in order.
     pub dialogs: Vec<ClosedDialog>,
     pub network: NetworkUse,

@@ -16,6 +16,7 @@
 #![deny(unsafe_code)]
 
 mod control_group;
+mod crash;
 mod disk;
 mod display;
 mod error;

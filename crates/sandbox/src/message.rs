@@ -88,8 +88,16 @@ pub(crate) enum Report {
     Beat,
     /// What became of an order to stop or to continue: whether all processes do. One for each, in their order.
     Obeyed { done: bool },
+    /// The last crash of a process, in the portal loader's words.
+    Crash { frame: Vec<u8> },
     /// Nothing of the subjob runs any more.
-    Ended { ended: Ended, cpu: Duration, peak: u64 },
+    Ended {
+        ended: Ended,
+        cpu: Duration,
+        peak: u64,
+        /// Processes that have registered.
+        registered: u32,
+    },
     /// What its connections carried; after its end.
     Network(NetworkUse),
 }
@@ -242,7 +250,7 @@ mod tests {
         let reports = [
             Report::Started,
             Report::Scratch { used: 4_096 },
-            Report::Ended { ended: Ended::Code(3), cpu: Duration::from_millis(5), peak: 9 },
+            Report::Ended { ended: Ended::Code(3), cpu: Duration::from_millis(5), peak: 9, registered: 0 },
         ];
         let mut bytes = Vec::new();
         for report in &reports {

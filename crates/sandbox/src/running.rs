@@ -146,6 +146,7 @@ impl Running {
                     hit: None,
                     usage: Usage::default(),
                     crash: None,
+                    registered: 0,
                     dialogs: Vec::new(),
                     network: NetworkUse::default(),
                 }

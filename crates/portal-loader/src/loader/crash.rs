@@ -14,15 +14,6 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::frame;
 use crate::sys::{self, Action, File, Wait};
 
-const SIGILL: i32 = 4;
-const SIGABRT: i32 = 6;
-const SIGBUS: i32 = 7;
-const SIGFPE: i32 = 8;
-const SIGSEGV: i32 = 11;
-
-/// What a program dies of by its own fault.
-const SIGNALS: [i32; 5] = [SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL];
-
 const SIG_DFL: usize = 0;
 
 const SA_SIGINFO: usize = 4;
@@ -70,7 +61,7 @@ unsafe extern "C" {
     fn return_from_handler();
 }
 
-/// Installs the handler for all [`SIGNALS`] that nobody has said anything about.
+/// Installs the handler for all [`frame::SIGNALS`] that nobody has said anything about.
 pub fn install(headers: usize) -> bool {
     HEADERS.store(headers, Ordering::Relaxed);
     let stack = &raw mut HANDLERS_STACK;
@@ -82,7 +73,7 @@ pub fn install(headers: usize) -> bool {
         restorer: return_from_handler as *const () as usize,
         mask: 0,
     };
-    for signal in SIGNALS {
+    for signal in frame::SIGNALS {
         // SAFETY: `handle` may run at any moment.
         let old = unsafe { sys::set_action(signal, &action) };
         match old {

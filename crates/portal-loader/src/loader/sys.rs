@@ -110,10 +110,15 @@ pub unsafe fn map_zeros_at(at: usize, length: usize, protection: usize) -> Optio
 /// needs the right, and the loader of each that doesn't gives it up anew. A kernel without this does without.
 pub fn refuse_new_code() -> bool {
     const SET_MDWE: usize = 65;
+    const GET_MDWE: usize = 66;
     const REFUSE_EXEC_GAIN: usize = 1;
     const NO_INHERIT: usize = 2;
-    // SAFETY: takes away a right that the program has said it doesn't use.
-    unsafe { call(PRCTL, [SET_MDWE, REFUSE_EXEC_GAIN | NO_INHERIT, 0, 0, 0, 0]) }.is_ok()
+    // SAFETY: takes away a right that the program has said it doesn't use, or only asks.
+    unsafe {
+        call(PRCTL, [SET_MDWE, REFUSE_EXEC_GAIN | NO_INHERIT, 0, 0, 0, 0]).is_ok()
+            // It was given up for all before.
+            || call(PRCTL, [GET_MDWE, 0, 0, 0, 0, 0]).is_ok_and(|given_up| given_up & REFUSE_EXEC_GAIN != 0)
+    }
 }
 
 /// Whether to wait for the VM Portal when its queue is full.

@@ -16,6 +16,7 @@ mod mounts;
 mod places;
 mod portal;
 mod program;
+mod registry;
 mod root;
 mod step;
 mod user_namespace;
@@ -194,5 +195,6 @@ fn report_network(channel: &UnixStream, link: Option<Link>) {
 fn report_failure(channel: &UnixStream, error: &StepError) {
     let ended = Ended::Setup(error.to_string());
     // If the client is gone there is nobody to tell.
-    let _ = message::write(&mut &*channel, &Report::Ended { ended, cpu: Duration::ZERO, peak: 0 });
+    let _ =
+        message::write(&mut &*channel, &Report::Ended { ended, cpu: Duration::ZERO, peak: 0, registered: 0 });
 }

@@ -22,6 +22,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use super::display::Dialogs;
+use super::registry::Registry;
 use super::step::{StepError, step, step_at};
 use super::{program, report_failure, root};
 use crate::exit::Ended;
@@ -61,6 +62,7 @@ struct Portal<'a> {
     words: Inbox,
     /// What the attendant of the display says, until it ends.
     dialogs: Option<Dialogs>,
+    registry: Registry,
     /// The weight of our session among all sessions, until it has been lowered.
     session_weight: Option<File>,
     heartbeat: Heartbeat,
@@ -110,6 +112,7 @@ fn prepare<'a>(
     };
     let signals = step("watch for children", ChildSignals::new())?;
     let session_weight = open_session_weight()?;
+    let registry = Registry::open()?;
     // All that may take long is done: from here on the client hears of us.
     step("tell the client", message::write(&mut &*channel, &Report::Beat))?;
     match step("fork the program", sys::fork())? {
@@ -122,6 +125,7 @@ fn prepare<'a>(
             starting: Some(ours),
             words: Inbox::default(),
             dialogs,
+            registry,
             session_weight,
             heartbeat: Heartbeat::new(Instant::now()),
             failure: None,
@@ -153,6 +157,9 @@ impl Portal<'_> {
                 self.signals.clear();
                 self.reap(WaitOptions::NOHANG);
             }
+            if ready.registry {
+                self.registry.receive();
+            }
             if ready.channel && self.obey() == Lifeline::Cut {
                 break;
             }
@@ -179,19 +186,28 @@ impl Portal<'_> {
             (None, true) => SCRATCH_PERIOD,
             (None, false) => heartbeat::PERIOD,
         };
+        let registry = self.registry.wanted();
+        let period = registry.as_ref().err().map_or(period, |rest| period.min(*rest));
         let period = period.try_into().expect("a second fits any time type");
         let mut wanted =
             vec![PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
         wanted.extend(self.starting.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
         let dialogs = wanted.len();
         wanted.extend(self.dialogs.as_ref().map(|dialogs| PollFd::new(dialogs.socket(), PollFlags::IN)));
+        let registry_at = wanted.len();
+        wanted.extend(registry.ok().map(|socket| PollFd::new(socket, PollFlags::IN)));
         match rustix::event::poll(&mut wanted, Some(&period)) {
             Ok(_) | Err(Errno::INTR) => (),
             Err(e) => return Err(e),
         }
         let ready = |at: usize| wanted.get(at).is_some_and(|wanted| !wanted.revents().is_empty());
-        let starting = self.starting.is_some() && ready(2);
-        Ok(Ready { channel: ready(0), children: ready(1), starting, dialogs: ready(dialogs) })
+        Ok(Ready {
+            channel: ready(0),
+            children: ready(1),
+            starting: self.starting.is_some() && ready(2),
+            dialogs: self.dialogs.is_some() && ready(dialogs),
+            registry: ready(registry_at),
+        })
     }
 
     /// Where the scheduler weighs sessions against one another, the idle class of the processes is not enough:
@@ -321,7 +337,11 @@ impl Portal<'_> {
         let usage = step("read what was used", sys::children_usage())?;
         let ended =
             self.failure.take().or_else(|| self.status.map(ended)).unwrap_or(Ended::Signal(libc::SIGKILL));
-        self.report(&Report::Ended { ended, cpu: usage.cpu, peak: usage.peak });
+        let (registered, crash) = self.registry.close();
+        if let Some(frame) = crash {
+            report(self.channel, &Report::Crash { frame });
+        }
+        report(self.channel, &Report::Ended { ended, cpu: usage.cpu, peak: usage.peak, registered });
         Ok(())
     }
 
@@ -337,10 +357,14 @@ impl Portal<'_> {
         }
     }
 
-    fn report(&self, report: &Report) {
-        // If the client is gone, the lifeline says so at the next turn.
-        let _ = message::write(&mut &*self.channel, report);
+    fn report(&self, what: &Report) {
+        report(self.channel, what);
     }
+}
+
+fn report(mut channel: &UnixStream, report: &Report) {
+    // If the client is gone, the lifeline says so at the next turn.
+    let _ = message::write(&mut channel, report);
 }
 
 /// Opened before the VM Portal is hidden, after which its files in /proc are root's. Not every kernel weighs
@@ -360,6 +384,7 @@ struct Ready {
     children: bool,
     starting: bool,
     dialogs: bool,
+    registry: bool,
 }
 
 fn ended(status: WaitStatus) -> Ended {

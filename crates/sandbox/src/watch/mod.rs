@@ -8,6 +8,7 @@ mod unnamed;
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use self::meter::Meter;
 use self::throttle::{Step, Throttle};
+use crate::crash;
 use crate::exit::{ClosedDialog, Ended, Exit, NetworkUse};
 use crate::heartbeat::Heartbeat;
 use crate::identity::Claim;
@@ -44,6 +46,10 @@ pub(crate) struct Watch {
     cut: Option<Instant>,
     /// As many as the VM Portal let pass.
     dialogs: Vec<ClosedDialog>,
+    /// The application tree, for the names of functions in a crash.
+    root: PathBuf,
+    /// The last crash, as the portal loader has told it.
+    crash: Option<Vec<u8>>,
     end: Option<End>,
     /// Why the VM Portal was given up.
     lost: Option<String>,
@@ -55,6 +61,7 @@ struct End {
     ended: Ended,
     cpu: Duration,
     peak: u64,
+    registered: u32,
 }
 
 impl Watch {
@@ -77,6 +84,8 @@ impl Watch {
             shared,
             cut: None,
             dialogs: Vec::new(),
+            root: spec.root.clone(),
+            crash: None,
             end: None,
             lost: None,
             network: NetworkUse::default(),
@@ -151,7 +160,10 @@ impl Watch {
             Report::Beat => self.heartbeat.hear(now),
             Report::Scratch { used } => self.meter.scratch = used,
             Report::Obeyed { done } => self.shared.note_obeyed(done),
-            Report::Ended { ended, cpu, peak } => self.end = Some(End { ended, cpu, peak }),
+            Report::Crash { frame } => self.crash = Some(frame),
+            Report::Ended { ended, cpu, peak, registered } => {
+                self.end = Some(End { ended, cpu, peak, registered });
+            }
             Report::Network(used) => self.network = used,
         }
     }
@@ -221,7 +233,8 @@ impl Watch {
             ended,
             hit: self.meter.hit,
             usage,
-            crash: None,
+            crash: self.crash.as_deref().and_then(|frame| crash::explain(&self.root, frame)),
+            registered: self.end.as_ref().map_or(0, |end| end.registered),
             dialogs: std::mem::take(&mut self.dialogs),
             network: std::mem::take(&mut self.network),
         }

@@ -34,6 +34,8 @@ pub struct Report {
     wall_seconds: f64,
     cpu_seconds: f64,
     peak_memory: u64,
+    /// Programs that were executed and began with the portal loader.
+    registered: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     crash: Option<Crash>,
     dialogs: Vec<model::Dialog>,
@@ -63,7 +65,7 @@ impl Ending {
 
     /// `code` is what we end with, which may tell of more than the program.
     pub fn report(&self, code: u8) -> Report {
-        let Exit { usage, crash, dialogs, network, .. } = &self.exit;
+        let Exit { usage, crash, registered, dialogs, network, .. } = &self.exit;
         Report {
             code,
             signal: match self.exit.ended {
@@ -75,6 +77,7 @@ impl Ending {
             wall_seconds: usage.wall.as_secs_f64(),
             cpu_seconds: usage.cpu.as_secs_f64(),
             peak_memory: usage.peak_memory.0,
+            registered: *registered,
             crash: crash.clone(),
             dialogs: dialogs.iter().map(|closed| closed.dialog.clone()).collect(),
             bytes_sent: network.sent,
@@ -202,6 +205,7 @@ mod tests {
             hit,
             usage: Usage::default(),
             crash: None,
+            registered: 1,
             dialogs: Vec::new(),
             network: NetworkUse::default(),
         };
