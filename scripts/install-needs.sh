@@ -12,8 +12,10 @@ build="gcc libc6-dev make"
 demo="$build hmmer hmmer-examples mmseqs2-examples"
 # An invisible display, and programs with windows of three kinds: Tk, GTK, plain X.
 windows="xvfb fonts-dejavu-core python3-tk zenity x11-utils"
+# Programs that the tests make: C++ and Go, which start and fail in ways of their own.
+compilers="g++ golang-go"
 # Every kind of program the grid must run unmodified: dynamic, MPI, shell script, interpreter, virtual machine.
-test="$demo $windows autodock-vina povray povray-includes lammps lammps-examples mafft openjdk-17-jre-headless python3"
+test="$demo $windows $compilers autodock-vina povray povray-includes lammps lammps-examples mafft openjdk-17-jre-headless python3"
 
 case "${1:-}" in
 build) wanted=$build ;;
