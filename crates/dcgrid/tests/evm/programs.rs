@@ -1,5 +1,8 @@
 //! Programs that people run.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
 use crate::bench::{Bench, have};
 
 #[test]
@@ -94,4 +97,39 @@ fn it_sees_nothing_of_this_machine() {
     let ran = bench.run(&["--", "cat", secret.to_str().expect("a path of text")]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
     bench.run(&["--", "sh", "-c", "pwd; echo *; id -u"]).check(0, "/work\n*\n1000\n", "");
+}
+
+#[test]
+fn it_connects_to_what_was_allowed_and_to_nothing_else() {
+    if !have("bash") {
+        return;
+    }
+    let bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it has one").port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut word = [0; 5];
+        stream.read_exact(&mut word).expect("a word");
+        stream.write_all(b"hello ").and_then(|()| stream.write_all(&word)).expect("it is taken");
+    });
+    let text = format!("exec 3<>/dev/tcp/127.0.0.1/{port} && printf world >&3 && cat <&3");
+    let refused = bench.run(&["--", "bash", "-c", &text]);
+    assert!(refused.code == Some(1) && refused.stdout.is_empty(), "{refused:?}");
+    bench.run(&["--allow", &format!("127.0.0.1:{port}"), "--", "bash", "-c", &text]).check(
+        0,
+        "hello world",
+        "",
+    );
+    server.join().expect("no panic");
+}
+
+#[test]
+fn it_has_a_display_when_asked_for() {
+    if !have("Xvfb") {
+        return;
+    }
+    let bench = Bench::new();
+    bench.run(&["--gui", "--", "sh", "-c", "echo $DISPLAY"]).check(0, ":0\n", "");
+    bench.run(&["--", "sh", "-c", "echo ${DISPLAY-none}"]).check(0, "none\n", "");
 }
