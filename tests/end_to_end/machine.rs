@@ -22,8 +22,9 @@ pub fn processes() -> Vec<Process> {
 
 /// Reads stat of proc(5); none if the process has gone.
 fn process(id: u32) -> Option<Process> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name before may hold anything, also blanks and parentheses.
+    let stat = fs::read(format!("/proc/{id}/stat")).ok()?;
+    // The name before may hold any bytes, also blanks and parentheses.
+    let stat = String::from_utf8_lossy(&stat);
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     Some(Process { id, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
 }

@@ -92,6 +92,9 @@ pub(crate) fn hashed(path: &str, mut file: File) -> Result<Output, FailureReason
 }
 
 #[cfg(test)]
+mod hostile_trees;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;

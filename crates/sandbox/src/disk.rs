@@ -130,6 +130,9 @@ fn open_directory(at: impl AsFd, name: impl rustix::path::Arg + Copy) -> rustix:
 mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rustix::fs::{RenameFlags, renameat_with};
 
     use super::*;
 
@@ -173,6 +176,39 @@ mod tests {
         let mut pulses = 0;
         usage(directory.path(), &mut || pulses += 1);
         assert_eq!(pulses, 3);
+    }
+
+    /// Directories and links to a large file and its directory change places while they are measured, 20,000 times:
+    /// what is outside never counts.
+    #[test]
+    fn nothing_outside_is_measured_while_somebody_changes_the_tree() {
+        let (directory, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| directory.path().join(name);
+        fs::write(outside.path().join("large"), vec![1; 4 << 20]).unwrap();
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::write(at("a/b/file"), "inside").unwrap();
+        symlink(outside.path(), at("link")).unwrap();
+        symlink(outside.path().join("large"), at("to-file")).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    for (one, other) in
+                        [("a", "link"), ("a/b", "to-file"), ("a/b/file", "link"), ("a", "link")]
+                    {
+                        // One of them may lie elsewhere at the moment.
+                        let _ = renameat_with(CWD, at(one), CWD, at(other), RenameFlags::EXCHANGE);
+                    }
+                }
+            });
+            let mut wrong = 0;
+            for _ in 0..20_000 {
+                wrong += u32::from(usage(directory.path(), &mut || ()).exceeds(1 << 20));
+            }
+            // Before anything can panic, or the other thread would go on for ever.
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(wrong, 0);
+        });
     }
 
     #[test]

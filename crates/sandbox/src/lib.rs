@@ -32,6 +32,7 @@ mod probe;
 mod running;
 mod spec;
 mod start;
+mod stat;
 mod sys;
 mod watch;
 

@@ -30,6 +30,7 @@ use crate::heartbeat::{self, Heartbeat};
 use crate::identity::{INSIDE_ID, Identity};
 use crate::message::{self, Inbox, Order, Report, Setup};
 use crate::network::{self, Link};
+use crate::stat;
 use crate::sys::{self, ChildSignals, Fork};
 
 /// Time between two reports of how full `/tmp` is, where the client asked for them.
@@ -407,11 +408,7 @@ fn give_up_privileges() -> Result<(), StepError> {
 }
 
 fn stands_still(pid: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-        return true;
-    };
-    // The state follows the name, which is in brackets and may hold brackets itself.
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    let state = stat::read(format!("/proc/{pid}/stat")).and_then(|stat| stat.chars().next());
     state.is_none_or(|state| "TtZX".contains(state))
 }
 

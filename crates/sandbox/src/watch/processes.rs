@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
+use crate::stat;
+
 use super::throttle::Moved;
 
 /// Most processes that one look counts; the process limit keeps honest trees far below.
@@ -98,12 +100,12 @@ struct Stat {
 
 impl Stat {
     fn read(pid: u32) -> Option<Self> {
-        Self::parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse(pid, &stat::read(format!("/proc/{pid}/stat"))?)
     }
 
+    /// From field 3 of proc(5) on.
     fn parse(pid: u32, text: &str) -> Option<Self> {
-        // The name before may hold anything, also blanks and brackets. What follows begins with field 3 of proc(5).
-        let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
+        let fields: Vec<&str> = text.split(' ').collect();
         let number = |field: usize| fields.get(field - 3)?.trim().parse::<u64>().ok();
         let ticks = |a: u64, b: u64| TICK * u32::try_from(a.saturating_add(b)).unwrap_or(u32::MAX);
         Some(Stat {
@@ -161,12 +163,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_found_whatever_the_process_calls_itself() {
-        let text = "77 (a) R 1 (b) ) S 1 77 77 0 -1 4194304 9 8 7 6 150 25 10 5 20 0 1 0 4242 9 9\n";
+    fn times_are_found_in_their_fields() {
+        let text = "S 1 77 77 0 -1 4194304 9 8 7 6 150 25 10 5 20 0 1 0 4242 9 9\n";
         let stat = Stat::parse(77, text).unwrap();
         assert_eq!((stat.started, stat.own), (4_242, Duration::from_millis(1_750)));
         assert_eq!(stat.children, Duration::from_millis(150));
-        assert!(Stat::parse(77, "77 (a) S 1").is_none());
+        assert!(Stat::parse(77, "S 1").is_none());
     }
 
     #[test]

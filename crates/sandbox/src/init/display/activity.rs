@@ -8,6 +8,8 @@ use std::fs;
 
 use rustix::process::Pid;
 
+use crate::stat;
+
 /// Processor time between two looks that is no work, in clock ticks of 10 ms: a text cursor blinks, a virtual
 /// machine keeps house.
 const IDLE_TICKS: u64 = 2;
@@ -47,14 +49,14 @@ impl Activity {
         let is_ours = |id: u32| self.ours.iter().any(|pid| pid.as_raw_nonzero().get().unsigned_abs() == id);
         let mut all = Snapshot::default();
         for id in numbers("/proc").filter(|id| !is_ours(*id)) {
-            let Some(ticks) = stat(&format!("/proc/{id}/stat")).and_then(|stat| ticks(&stat)) else {
+            let Some(ticks) = stat::read(format!("/proc/{id}/stat")).and_then(|stat| ticks(&stat)) else {
                 continue;
             };
             all.processes.insert(id);
             all.ticks += ticks;
             let tasks = format!("/proc/{id}/task");
             all.working |= numbers(&tasks)
-                .filter_map(|task| stat(&format!("{tasks}/{task}/stat")))
+                .filter_map(|task| stat::read(format!("{tasks}/{task}/stat")))
                 .any(|stat| !is_asleep(&stat));
         }
         all
@@ -64,11 +66,6 @@ impl Activity {
 fn numbers(directory: &str) -> impl Iterator<Item = u32> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
-/// The fields of stat of proc(5) from the state on: what comes before may hold blanks and brackets.
-fn stat(path: &str) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.rsplit_once(") ")?.1.to_owned())
 }
 
 /// Processor time of a process with that of the children it has waited for.
