@@ -61,11 +61,17 @@ impl Trees {
 /// Names that paths are made of, in the tree and in what is asked for.
 const NAMES: &[&str] = &["a", "b", "c", "\u{fffd}", " ", "-rf", "..a", "a\nb"];
 
-/// Makes one thing somewhere in the tree; that it can't be made there is as good.
+/// Makes one thing somewhere in the tree; that it can't be made there is as good. Goes down real directories alone:
+/// what is made must not come to lie behind one of the tree's own links, which lead anywhere.
 fn grow(trees: &Trees, random: &mut Random) {
     let mut at = trees.work();
     for _ in 0..random.below(4) {
-        at.push(random.one(NAMES));
+        let below = at.join(random.one(NAMES));
+        // Already there is as good.
+        let _ = fs::create_dir(&below);
+        if fs::symlink_metadata(&below).is_ok_and(|found| found.is_dir()) {
+            at = below;
+        }
     }
     let name = at.join(random.one(NAMES));
     let targets = [
@@ -77,12 +83,11 @@ fn grow(trees: &Trees, random: &mut Random) {
         "../../outside/a",
         "/proc/self/cwd",
         "/proc/self/fd/0",
-        "",
         "a/../b",
     ];
     let made: Result<(), io::Error> = match random.below(12) {
-        0..=3 => fs::create_dir_all(&name),
-        // New ones only: to write into a fifo would wait for a reader.
+        0..=3 => fs::create_dir(&name),
+        // New ones only, which follows no link and waits for no reader of a fifo.
         4 | 5 => File::create_new(&name).and_then(|mut file| file.write_all(b"inside")),
         6 => symlink(random.one(&targets), &name),
         7 => symlink(trees.outside(), &name),
@@ -93,7 +98,10 @@ fn grow(trees: &Trees, random: &mut Random) {
         }
         9 => UnixListener::bind(&name).map(drop),
         10 => File::create_new(&name).and_then(|file| file.set_len(1 << 40)),
-        _ => fs::set_permissions(&name, fs::Permissions::from_mode(*random.one(&[0, 0o300, 0o444, 0o755]))),
+        _ if fs::symlink_metadata(&name).is_ok_and(|found| found.is_dir() || found.is_file()) => {
+            fs::set_permissions(&name, fs::Permissions::from_mode(*random.one(&[0, 0o300, 0o444, 0o755])))
+        }
+        _ => Ok(()),
     };
     drop(made);
 }
