@@ -191,6 +191,11 @@ impl Grid {
 
     /// Starts the client with this number, joining it if it never has.
     pub fn start_client(&self, number: usize, cpus: u32) -> Process {
+        self.start_client_with(number, cpus, &[])
+    }
+
+    /// Like [`Grid::start_client`], with more options for the client.
+    pub fn start_client_with(&self, number: usize, cpus: u32, options: &[&str]) -> Process {
         let token = match self.client_state(number).join("membership.json").exists() {
             true => None,
             false => Some(self.cli(&["token", "create", "join", "--uses", "1"]).ok().trim().to_owned()),
@@ -198,7 +203,7 @@ impl Grid {
         let mut command = Command::new(binary());
         command.args(["client", "--state"]).arg(self.client_state(number));
         command.args(["--server", &self.url, "--cpus", &cpus.to_string(), "--disk-floor", "64MiB"]);
-        command.args(token.iter().flat_map(|token| ["--token", token]));
+        command.args(options).args(token.iter().flat_map(|token| ["--token", token]));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log(&format!("client-{number}.log")));
         Process::start("client", &mut command)
     }

@@ -7,6 +7,7 @@ mod basics;
 mod clean;
 mod crashes;
 mod examples;
+mod limits;
 mod machine;
 mod portal;
 mod snapshot;
