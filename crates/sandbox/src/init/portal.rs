@@ -328,7 +328,11 @@ impl Portal<'_> {
     /// Kills what is left, takes in every exit, and reports.
     fn finish(mut self) -> Result<(), StepError> {
         step("kill what is left", sys::signal_all_others(Signal::KILL))?;
-        while self.reap(WaitOptions::empty()) {}
+        // Giving back much memory takes a process seconds; we are not to be taken for hung meanwhile.
+        while self.reap(WaitOptions::NOHANG) {
+            step("wait for the last", self.wait_for_children())?;
+            self.beat();
+        }
         while self.starting.is_some() {
             self.listen_to_start()?;
         }
@@ -344,6 +348,17 @@ impl Portal<'_> {
         }
         report(self.channel, &Report::Ended { ended, cpu: usage.cpu, peak: usage.peak, registered });
         Ok(())
+    }
+
+    fn wait_for_children(&self) -> rustix::io::Result<()> {
+        let period = heartbeat::PERIOD.try_into().expect("a second fits any time type");
+        match rustix::event::poll(&mut [PollFd::new(&self.signals, PollFlags::IN)], Some(&period)) {
+            Ok(_) | Err(Errno::INTR) => {
+                self.signals.clear();
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// Takes in the exits of children, ours and those whose parents are gone. False when there are none left.

@@ -96,8 +96,8 @@ impl Watch {
     pub(crate) fn run(mut self) -> Exit {
         let mut inbox = Inbox::default();
         let mut next = Instant::now() + TICK;
-        while self.receive(&mut inbox, self.throttle.as_ref().map_or(next, |rate| rate.next().min(next))) {
-            if self.cut.is_none() {
+        while self.receive(&mut inbox, self.next_look().map_or(next, |look| look.min(next))) {
+            if self.cut.is_none() && self.end.is_none() {
                 self.halt_or_run();
             }
             if Instant::now() >= next {
@@ -168,6 +168,11 @@ impl Watch {
         }
     }
 
+    /// When the rate of input and output wants a look.
+    fn next_look(&self) -> Option<Instant> {
+        self.throttle.as_ref().filter(|_| self.cut.is_none() && self.end.is_none()).map(Throttle::next)
+    }
+
     /// Lets the subjob stand still as long as it is ahead of its rate of input and output.
     fn halt_or_run(&mut self) {
         let now = Instant::now();
@@ -175,7 +180,8 @@ impl Watch {
             return;
         };
         // A subjob that can't be halted or released has ended, or its VM Portal has: both are found out otherwise.
-        let _ = match throttle.look(now, self.meter.moved()) {
+        let moved = self.meter.moved();
+        let _ = match throttle.look(now, moved, now.elapsed()) {
             Step::Halt => self.shared.halt_for_rate(),
             Step::Run => self.shared.release(Halt::Rate),
         };

@@ -16,8 +16,12 @@ const BURST: f64 = 0.2;
 /// What one slice should move, as time at the set rate.
 const SLICE: f64 = 0.05;
 
-/// Bounds of a slice: below, halting costs more than it bounds; above, a program that wakes up moves too much.
+/// Bounds of a slice: below, halting costs more than it bounds; above, nobody can be said to be watching.
 const SLICES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+
+/// Slices are no longer than this many times what a look costs, so that a program that wakes up is seen soon, and
+/// looking takes one part in so many of a processor.
+const LOOKS_COST: u32 = 100;
 
 /// Debts smaller than this, as time at the set rate, are left to the next look.
 const LEAST_HALT: f64 = 0.005;
@@ -70,8 +74,8 @@ impl Throttle {
         self.next
     }
 
-    /// What the subjob is to do until [`Throttle::next`], after it has moved `moved` in all.
-    pub(super) fn look(&mut self, now: Instant, moved: Moved) -> Step {
+    /// What the subjob is to do until [`Throttle::next`], after it has moved `moved` in all, which took `cost` to count.
+    pub(super) fn look(&mut self, now: Instant, moved: Moved, cost: Duration) -> Step {
         let elapsed = now.saturating_duration_since(self.last).as_secs_f64();
         // Counts of processes that end may be lost.
         let used = [
@@ -93,7 +97,8 @@ impl Throttle {
         } else {
             self.step = Step::Run;
             let slice = (left.max(0.0) + self.rate * SLICE) / self.speed.max(1.0);
-            Duration::from_secs_f64(slice.min(1.0)).clamp(SLICES.0, SLICES.1)
+            let longest = (cost * LOOKS_COST).clamp(SLICES.0, SLICES.1);
+            Duration::from_secs_f64(slice.min(1.0)).clamp(SLICES.0, longest)
         };
         self.next = now + wait;
         self.step
@@ -106,6 +111,9 @@ mod tests {
 
     const MB: f64 = 1e6;
 
+    /// What counting a small tree takes.
+    const COST: Duration = Duration::from_micros(50);
+
     /// Runs a program that moves `speed` bytes a second when it runs, for `seconds`; gives what it had moved by each
     /// look and when.
     fn simulate(rate: f64, speed: impl Fn(f64) -> f64, seconds: f64) -> Vec<(f64, f64)> {
@@ -114,7 +122,7 @@ mod tests {
         let (mut now, mut moved) = (begun, 0.0);
         let mut history = Vec::new();
         while (now - begun).as_secs_f64() < seconds {
-            let step = throttle.look(now, Moved { read: moved as u64, written: 0 });
+            let step = throttle.look(now, Moved { read: moved as u64, written: 0 }, COST);
             history.push(((now - begun).as_secs_f64(), moved));
             // A timer is a little late.
             let next = throttle.next() + Duration::from_micros(150);
@@ -149,8 +157,16 @@ mod tests {
         let history = simulate(20.0 * MB, |_| 15.0 * MB, 10.0);
         let (ended, moved) = history[history.len() - 1];
         assert!((moved / ended / MB - 15.0).abs() < 0.01, "{moved} in {ended} s");
-        // Nor looked at more often than it must be.
-        assert!(history.len() < 300, "{} looks", history.len());
+        // Nor looked at more often than one part in a hundred of a processor allows.
+        assert!(history.len() < 2_100, "{} looks", history.len());
+    }
+
+    #[test]
+    fn a_burst_after_a_calm_is_seen_within_milliseconds() {
+        let speed = |at: f64| if at < 1.0 { 0.0 } else { 2_000.0 * MB };
+        let history = simulate(20.0 * MB, speed, 1.05);
+        let (_, moved) = history[history.len() - 1];
+        assert!(moved < 12.0 * MB, "{moved}");
     }
 
     #[test]
