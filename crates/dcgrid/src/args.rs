@@ -156,10 +156,20 @@ pub struct ClientArgs {
     pub cache: ByteSize,
     /// Whether subjobs may connect from this machine to the endpoints that their job names
     #[arg(long, value_enum, default_value = "refuse", value_name = "WORD")]
-    pub network: Permit,
+    pub network: NetworkPermit,
     /// Whether subjobs may have a private, invisible display
     #[arg(long, value_enum, default_value = "allow", value_name = "WORD")]
     pub display: Permit,
+}
+
+/// What a client's owner says to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum NetworkPermit {
+    Refuse,
+    /// All but this machine itself and its own link
+    Allow,
+    /// This machine itself and its own link too, where a job names the very address
+    Nearby,
 }
 
 /// What a client's owner says to something that subjobs may ask for.

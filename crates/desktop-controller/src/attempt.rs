@@ -14,7 +14,7 @@ use link::client::ClientKeys;
 use model::{ByteSize, DisplaySize, FailureReason, Permits, Usage};
 use protocol::client_link::{Lease, Report, ReportedFile, STDERR, STDOUT, Secrets, secrets_info};
 use protocol::manifest::DISPLAY_SERVER;
-use sandbox::{Bounds, Cause, Control, Display, Exit, Launcher, Running, Spec, Stdin};
+use sandbox::{Bounds, Cause, Control, Display, Exit, Launcher, Running, SandboxError, Spec, Stdin};
 use tokio::sync::watch;
 
 use crate::application::{Applications, Tree};
@@ -208,7 +208,13 @@ fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Resul
         scratch: ByteSize(lease.resources.memory.0 / SCRATCH_SHARE),
         name: format!("subjob {}", lease.subjob),
     };
-    sandbox::start(&shared.launcher, &spec).map_err(|error| setup(describe(&error)))
+    sandbox::start(&shared.launcher, &spec).map_err(|error| match error {
+        // What the job names is what is wrong: it would be elsewhere too.
+        SandboxError::Spec { field: "network", why } => {
+            FailureReason::NotStarted { why: format!("network.allow can't be had: {why}") }
+        }
+        error => setup(describe(&error)),
+    })
 }
 
 /// `wrap` puts the X server there.

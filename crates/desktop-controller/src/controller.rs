@@ -10,7 +10,7 @@ use link::http::Address;
 use link::trust::Trust;
 use model::{BlobHash, ByteSize, Permits};
 use protocol::token::{Token, TokenKind};
-use sandbox::Launcher;
+use sandbox::{Launcher, Nearby};
 use tokio::sync::watch;
 
 use crate::ControllerError;
@@ -45,6 +45,8 @@ pub struct Config {
     pub cache_limit: ByteSize,
     /// What subjobs may have besides room.
     pub permits: Permits,
+    /// Whether the network, where it is permitted, begins at this machine itself.
+    pub nearby: Nearby,
 }
 
 /// A client that has joined and is ready to run.
@@ -83,7 +85,7 @@ impl Controller {
             cache: Cache::open(config.state.join("cache"), config.cache_limit, config.disk_floor)?,
             applications: Applications::open(config.state.join("applications"), membership.grid_key)?,
             attempts,
-            launcher: Launcher::new(tag),
+            launcher: Launcher { nearby: config.nearby, ..Launcher::new(tag) },
             permits: config.permits,
             keys,
         };

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use link::http::Address;
 use link::trust::Trust;
 use link::{ClientLink, LinkError};
-use model::{ByteSize, Capacity, FailureReason, Fence, Permits, Resources, Usage};
+use model::{ByteSize, Capacity, FailureClass, FailureReason, Fence, Permits, Resources, Usage};
 use protocol::api::ProblemCode;
 use protocol::client_link::{Lease, MAX_PER_POLL, PollReply, PollRequest, Report};
 use tokio::sync::watch;
@@ -33,6 +33,8 @@ const POLL_WAIT: Duration = Duration::from_secs(25);
 
 /// How long a client that stops waits for its last report to be taken.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Longest pause between polls that the server may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -55,6 +57,10 @@ pub(crate) struct Work<'a> {
     unsettled: BTreeMap<Fence, (Report, Option<u64>)>,
     inventory_sent: bool,
     backoff: Backoff,
+    /// Pauses after failures of our own, and until when this one lasts: what is broken here now would fail the next
+    /// subjob just as soon.
+    faults: Backoff,
+    resting_until: Option<tokio::time::Instant>,
     /// No poll before this time: the server could not be reached, or asked for a pause.
     waiting_until: Option<tokio::time::Instant>,
 }
@@ -85,6 +91,8 @@ impl<'a> Work<'a> {
             unsettled: BTreeMap::new(),
             inventory_sent: false,
             backoff: Backoff::default(),
+            faults: Backoff::default(),
+            resting_until: None,
             waiting_until: None,
         })
     }
@@ -158,18 +166,27 @@ impl<'a> Work<'a> {
             held,
             reports,
             inventory,
-            wait_s: u32::try_from(wait.as_secs()).unwrap_or(0),
+            // Rounded up, so that a short rest is no reason to ask again and again.
+            wait_s: u32::try_from(self.rest().map_or(wait, |rest| wait.min(rest + SECOND)).as_secs())
+                .unwrap_or(0),
         }
+    }
+
+    /// How long no subjob is to be begun, if there is reason to wait.
+    fn rest(&self) -> Option<Duration> {
+        let left = self.resting_until?.saturating_duration_since(tokio::time::Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 
     /// What is free: the configured share less what runs, and never more than the machine has at the moment.
     fn capacity(&self) -> Capacity {
         let config = &self.controller.config;
+        let cpus = if self.rest().is_some() { 0 } else { config.cpus };
         let taken = self.taken();
         let free = free_disk(&config.state).0.saturating_sub(config.disk_floor.0);
         let available = available_memory().0;
         Capacity {
-            cpus: config.cpus.saturating_sub(taken.cpus),
+            cpus: cpus.saturating_sub(taken.cpus),
             memory: ByteSize(self.controller.memory.0.saturating_sub(taken.memory.0).min(available)),
             disk: ByteSize(free.saturating_sub(taken.disk.0)),
             permits: config.permits,
@@ -280,6 +297,11 @@ impl<'a> Work<'a> {
 
     fn take_report(&mut self, fence: Fence, report: Report) {
         let order = self.orders.remove(&fence).map(|(orders, _)| *orders.borrow());
+        if report.failure.as_ref().is_some_and(|reason| reason.class() == FailureClass::ClientFault) {
+            self.resting_until = Some(tokio::time::Instant::now() + self.faults.next());
+        } else {
+            self.faults = Backoff::default();
+        }
         match &report.failure {
             None => tracing::info!(%fence, wall = ?report.usage.wall, "subjob succeeded"),
             Some(reason) => tracing::info!(%fence, %reason, "subjob failed"),

@@ -3,9 +3,10 @@
 use anyhow::Context as _;
 use desktop_controller::{Config, Controller};
 use model::Permits;
+use sandbox::Nearby;
 use tokio::sync::watch;
 
-use crate::args::{ClientArgs, LoginArgs, Permit};
+use crate::args::{ClientArgs, LoginArgs, NetworkPermit, Permit};
 use crate::commands::server::stop_signal;
 use crate::exit::Exit;
 use crate::output;
@@ -22,7 +23,14 @@ pub async fn run(args: ClientArgs, login: &LoginArgs) -> anyhow::Result<Exit> {
         memory: args.memory,
         disk_floor: args.disk_floor,
         cache_limit: args.cache,
-        permits: Permits { network: args.network == Permit::Allow, display: args.display == Permit::Allow },
+        nearby: match args.network {
+            NetworkPermit::Nearby => Nearby::Named,
+            NetworkPermit::Refuse | NetworkPermit::Allow => Nearby::Refused,
+        },
+        permits: Permits {
+            network: args.network != NetworkPermit::Refuse,
+            display: args.display == Permit::Allow,
+        },
     };
     let controller = Controller::open(config).await?;
     output::note("client ready");

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use desktop_controller::{Config as ClientConfig, Controller, membership};
 use model::{ByteSize, Permits};
 use protocol::api::{Role, TokenGrants};
+use sandbox::Nearby;
 use serde::Serialize;
 use server::{Config as ServerConfig, Server};
 use tokio::sync::watch;
@@ -106,6 +107,7 @@ async fn open_client(server: &Server, url: &str, state: &Path, cpus: u32) -> any
         cache_limit: CACHE_LIMIT,
         // Whoever submits here sits at this machine.
         permits: Permits { network: true, display: true },
+        nearby: Nearby::Named,
     };
     Ok(Controller::open(config).await?)
 }
