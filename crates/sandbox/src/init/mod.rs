@@ -18,6 +18,7 @@ mod portal;
 mod program;
 mod registry;
 mod root;
+mod scratch;
 mod step;
 mod user_namespace;
 

@@ -15,7 +15,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::statvfs;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -24,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::display::Dialogs;
 use super::registry::Registry;
 use super::step::{StepError, step, step_at};
-use super::{program, report_failure, root};
+use super::{program, report_failure, root, scratch};
 use crate::exit::Ended;
 use crate::heartbeat::{self, Heartbeat};
 use crate::identity::{INSIDE_ID, Identity};
@@ -175,7 +174,7 @@ impl Portal<'_> {
             self.beat();
             self.lower_session_weight()?;
             if self.setup.report_scratch {
-                self.report(&Report::Scratch { used: scratch_used() });
+                self.report(&Report::Scratch { used: scratch::used() });
             }
         }
         self.finish()
@@ -425,9 +424,4 @@ fn give_up_privileges() -> Result<(), StepError> {
 fn stands_still(pid: u32) -> bool {
     let state = stat::read(format!("/proc/{pid}/stat")).and_then(|stat| stat.chars().next());
     state.is_none_or(|state| "TtZX".contains(state))
-}
-
-fn scratch_used() -> u64 {
-    let used = |path| statvfs(path).map_or(0, |found| (found.f_blocks - found.f_bfree) * found.f_frsize);
-    used("/tmp") + used("/dev/shm")
 }

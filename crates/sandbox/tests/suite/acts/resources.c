@@ -169,6 +169,32 @@ ACT(fill_shared_segments) {
 }
 ACT(fill_own_directory) { return fill_directory("/data/open"); }
 
+/* Memory that no process has mapped any more, in pieces of 16 MiB up to 512 MiB, and then held. */
+#define PIECE (16UL << 20)
+static int hide_memory(void (*hide)(char *), char *(*get)(void)) {
+    for (int i = 0; i < 32; i++) {
+        char *memory = get();
+        if (!memory) return errno;
+        memset(memory, 1, PIECE);
+        hide(memory);
+    }
+    for_ever();
+    return 0;
+}
+static char *get_segment(void) {
+    int id = shmget(IPC_PRIVATE, PIECE, IPC_CREAT | 0600);
+    char *memory = id < 0 ? (char *)-1 : shmat(id, NULL, 0);
+    return memory == (char *)-1 ? NULL : memory;
+}
+static void detach(char *memory) { shmdt(memory); }
+static char *get_shared(void) {
+    char *memory = mmap(NULL, PIECE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+static void forget(char *memory) { madvise(memory, PIECE, MADV_DONTNEED); }
+ACT(hide_memory_in_segments) { return hide_memory(detach, get_segment); }
+ACT(hide_memory_in_shared_pages) { return hide_memory(forget, get_shared); }
+
 /* Kernel memory. Each returns at the first refusal, with as many descriptors as it may have. */
 static void raise_descriptors(void) {
     struct rlimit limit;

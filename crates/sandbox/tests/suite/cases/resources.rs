@@ -399,4 +399,21 @@ pub(super) const SIEGES: &[Siege] = &[
         Stop::Signal(SIGXFSZ),
         "write_a_little",
     ),
+    siege(
+        10,
+        "keep memory in segments that nobody has attached",
+        MEMORY,
+        "hide_memory_in_segments",
+        Stop::Refused(&[ENOSPC, ENOMEM], &[Met::Memory]),
+        "eat_little_memory",
+    ),
+    siege(
+        10,
+        "keep shared memory that no page table shows",
+        MEMORY,
+        "hide_memory_in_shared_pages",
+        Stop::Refused(&[ENOMEM], &[Met::Memory]),
+        "eat_little_memory",
+    )
+    .needs("memory limit"),
 ];

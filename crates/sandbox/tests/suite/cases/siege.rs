@@ -8,7 +8,7 @@ use model::ByteSize;
 use sandbox::{Bounds, Ended, LimitHit, Spec};
 
 use super::Host;
-use crate::harness::Outcome;
+use crate::harness::{Outcome, has, skip};
 
 /// A program that wants all there is of something.
 #[derive(Debug)]
@@ -21,6 +21,14 @@ pub(super) struct Siege {
     pub stop: Stop,
     /// What a harmless program does that is most like it, within the same limits.
     pub twin: &'static str,
+    /// What the kernel must enforce here for it, as `sandbox::probe` calls it; elsewhere it is skipped.
+    pub needs: Option<&'static str>,
+}
+
+impl Siege {
+    pub(super) const fn needs(self, what: &'static str) -> Self {
+        Siege { needs: Some(what), ..self }
+    }
 }
 
 /// How a siege ends.
@@ -103,7 +111,7 @@ pub(super) const fn siege(
     stop: Stop,
     twin: &'static str,
 ) -> Siege {
-    Siege { number, to, barrier, act, stop, twin }
+    Siege { number, to, barrier, act, stop, twin, needs: None }
 }
 
 /// Sieges at one time: most of them wait.
@@ -134,8 +142,13 @@ pub(super) fn check(sieges: &[Siege]) {
         spec.limits = Bounds { wall, ..BOUNDS };
         spec
     };
+    let can_stand = |siege: &&Siege| {
+        let missing = siege.needs.filter(|what| !has(what));
+        missing.inspect(|what| skip(&format!("{}: no {what} by the kernel here", siege.act))).is_none()
+    };
     let waiting: VecDeque<(&Siege, Spec)> = sieges
         .iter()
+        .filter(can_stand)
         .map(|siege| {
             let ends_by_limit = matches!(siege.stop, Stop::Limit(met) if met.contains(&Met::Wall));
             (siege, bounded(&[siege.act, &tag], if ends_by_limit { BOUNDS.wall } else { LONG }))

@@ -40,6 +40,7 @@ fn render() -> String {
     for siege in resources::SIEGES {
         let (act, twin) = (code(&[siege.act]), code(&[siege.twin]));
         let words = siege.stop.words();
+        let words = siege.needs.map_or(words.clone(), |what| format!("{words}; needs the kernel's {what}"));
         lines.push((siege.number, format!("{} | {} | {words} | {act} | {twin}", siege.to, siege.barrier)));
     }
     for injection in libraries::INJECTIONS {
