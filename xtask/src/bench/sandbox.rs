@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -26,6 +27,9 @@ const STARTS: usize = 4;
 
 /// Rounds before any is counted: they fill the caches.
 const WARM_UP: usize = 1;
+
+/// Longest wait for a quiet moment before each start-up.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// What a figure should not exceed; the issue's aims.
 const AIMS: &str = "aims: start-up 10 ms over native; getpid 60 ns and vfork+exec 100 us over native; processor time \
@@ -73,6 +77,21 @@ fn load() -> Result<f64> {
     text.split(' ').next().and_then(|load| load.parse().ok()).context("malformed loadavg")
 }
 
+/// Waits, not for ever, until nobody else runs. Ours has the lowest priority, so that what it takes beside others is
+/// what they leave.
+fn wait_for_quiet() -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let text = fs::read_to_string("/proc/loadavg")?;
+        let running = text.split([' ', '/']).nth(3).and_then(|count| count.parse::<u32>().ok());
+        // We are one of them.
+        if running.context("malformed loadavg")? <= 1 || begun.elapsed() > QUIET {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Runs a measurement in every tool in turn, the first one changing from round to round. A tool that fails is out,
 /// and told of.
 fn rounds<T>(
@@ -107,7 +126,10 @@ fn start_up(tools: &[Tool], scratch: &Path, count: usize, failures: &mut Vec<Str
     let here = scratch.join("start");
     fs::create_dir_all(&here)?;
     let task = Task { directory: &here, command: vec!["/bin/true"], options: &[] };
-    let found = rounds(tools, count, failures, |tool| Ok(tool.time(&task, scratch)?.0.as_secs_f64() * 1e3))?;
+    let found = rounds(tools, count, failures, |tool| {
+        wait_for_quiet()?;
+        Ok(tool.time(&task, scratch)?.0.as_secs_f64() * 1e3)
+    })?;
     let native = Summary::of(&found["native"]);
     let tool = |(name, times): (&&str, &Vec<f64>)| {
         let Summary { min, median } = Summary::of(times);
