@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError, Weak};
 
 use link::ClientLink;
 use link::keys::verify;
@@ -59,6 +59,8 @@ pub(crate) struct Applications {
     making: Mutex<()>,
     /// The trees that this run of the client has verified.
     verified: std::sync::Mutex<HashMap<BlobHash, Stamps>>,
+    /// The trees that subjobs run from.
+    in_use: std::sync::Mutex<HashMap<PathBuf, Weak<()>>>,
 }
 
 /// A tree that is ready.
@@ -70,6 +72,8 @@ pub(crate) struct Tree {
     /// Paths inside the tree of the files that may be executed or mapped executable.
     pub(crate) executables: Vec<String>,
     pub(crate) code: Code,
+    /// Keeps the tree from being removed.
+    _in_use: Arc<()>,
 }
 
 impl Applications {
@@ -81,6 +85,7 @@ impl Applications {
             grid_key,
             making: Mutex::new(()),
             verified: std::sync::Mutex::default(),
+            in_use: std::sync::Mutex::default(),
         })
     }
 
@@ -108,6 +113,7 @@ impl Applications {
         }
         let manifest = Manifest::decode(&bytes)?;
         let root = self.directory.join(manifest_hash.to_string());
+        let in_use = self.hold(&root);
         let verified = self.stamps(&manifest_hash).is_some();
         if root.is_dir() && !verified {
             // Made by an earlier run of this client, or changed since: trusted only after a look at every byte.
@@ -124,7 +130,7 @@ impl Applications {
                 cache.fetch(link, &hash, size).await?;
             }
             self.make(&manifest, &root, cache).await?;
-            self.evict(&root);
+            self.evict();
         }
         if !(verified && present) {
             let stamps = Stamps::take(&manifest, &root).map_err(disk(&root))?;
@@ -137,6 +143,7 @@ impl Applications {
             executables: manifest.code().map(str::to_owned).collect(),
             code: if manifest.makes_code() { Code::Generated } else { Code::Fixed },
             program: manifest.program,
+            _in_use: in_use,
         })
     }
 
@@ -191,16 +198,34 @@ impl Applications {
         fs::rename(&fresh, root).map_err(disk(root))
     }
 
-    /// Removes the trees that were used longest ago, down to the limit. A tree that a subjob still sees stays
-    /// visible to it: it is mounted there.
-    fn evict(&self, keep: &Path) {
-        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+    /// Marks a tree as used for as long as the mark is kept.
+    fn hold(&self, root: &Path) -> Arc<()> {
+        let mut trees = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        trees.retain(|_, mark| mark.strong_count() > 0);
+        if let Some(mark) = trees.get(root).and_then(Weak::upgrade) {
+            return mark;
+        }
+        let mark = Arc::new(());
+        trees.insert(root.to_owned(), Arc::downgrade(&mark));
+        mark
+    }
+
+    fn is_in_use(&self, root: &Path) -> bool {
+        let trees = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        trees.get(root).is_some_and(|mark| mark.strong_count() > 0)
+    }
+
+    /// Removes the trees that were used longest ago, down to the limit. One that a subjob runs from stays: it would
+    /// find files gone that it has not opened yet.
+    fn evict(&self) {
+        let entries: Vec<_> = fs::read_dir(&self.directory).into_iter().flatten().flatten().collect();
+        let surplus = entries.len().saturating_sub(MAX_TREES);
         let mut trees: Vec<_> = entries
-            .filter(|entry| entry.path() != keep)
+            .iter()
+            .filter(|entry| !self.is_in_use(&entry.path()))
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
             .collect();
         trees.sort();
-        let surplus = (trees.len() + 1).saturating_sub(MAX_TREES);
         for (_, tree) in trees.into_iter().take(surplus) {
             if let Err(error) = remove_tree(&tree) {
                 tracing::warn!(%error, tree = %tree.display(), "can't remove an old application");
@@ -281,5 +306,36 @@ fn touch_directory(root: &Path) {
     if let Ok(directory) = File::open(root) {
         // Only the order of eviction depends on it.
         let _ = directory.set_modified(std::time::SystemTime::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_tree_that_a_subjob_runs_from_is_not_evicted() {
+        let directory = tempfile::tempdir().unwrap();
+        let applications = Applications::open(directory.path().to_owned(), BlobHash([0; 32])).unwrap();
+        let tree = |number: u64| directory.path().join(format!("tree{number}"));
+        let trees = MAX_TREES as u64 + 3;
+        for number in 0..trees {
+            fs::create_dir(tree(number)).unwrap();
+            let used = SystemTime::UNIX_EPOCH + Duration::from_secs(number);
+            File::open(tree(number)).unwrap().set_modified(used).unwrap();
+        }
+        let oldest = applications.hold(&tree(0));
+        let again = applications.hold(&tree(0));
+        drop(oldest);
+        applications.evict();
+        let left: Vec<u64> = (0..trees).filter(|number| tree(*number).exists()).collect();
+        assert_eq!(left, [0].into_iter().chain(4..trees).collect::<Vec<_>>());
+
+        drop(again);
+        fs::create_dir(tree(trees)).unwrap();
+        applications.evict();
+        assert!(!tree(0).exists() && tree(4).exists());
     }
 }
