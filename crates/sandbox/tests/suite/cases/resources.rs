@@ -15,6 +15,9 @@ const OUTPUT: &str = "limit on standard output and error";
 const KERNEL_MEMORY: &str = "limits on descriptors and queues; what the kernel keeps counts as memory";
 const NAMESPACES: &str = "ipc and pid namespaces, memory file systems: they end with the subjob";
 
+/// What is written faster than the disk takes it waits in memory, which counts as the program's.
+const OUT_OF_DISK: Stop = Stop::Limit(&[Met::Disk, Met::Memory]);
+
 pub(super) const SIEGES: &[Siege] = &[
     siege(
         8,
@@ -126,20 +129,13 @@ pub(super) const SIEGES: &[Siege] = &[
         "eat_little_memory",
     ),
     siege(7, "fill the disk with one file", DISK, "fill_work", Stop::Signal(SIGXFSZ), "write_a_little"),
-    siege(
-        7,
-        "fill the disk with many files",
-        DISK,
-        "fill_work_in_pieces",
-        Stop::Limit(&[Met::Disk]),
-        "write_a_little",
-    ),
+    siege(7, "fill the disk with many files", DISK, "fill_work_in_pieces", OUT_OF_DISK, "write_a_little"),
     siege(
         7,
         "fill the disk with files that it has deleted",
         DISK,
         "fill_work_in_deleted_files",
-        Stop::Limit(&[Met::Disk]),
+        OUT_OF_DISK,
         "write_a_little",
     ),
     siege(
@@ -147,7 +143,7 @@ pub(super) const SIEGES: &[Siege] = &[
         "fill the disk with files without a name",
         DISK,
         "fill_work_without_names",
-        Stop::Limit(&[Met::Disk]),
+        OUT_OF_DISK,
         "write_a_little",
     ),
     siege(7, "reserve the whole disk", DISK, "allocate_file", Stop::Signal(SIGXFSZ), "write_a_little"),
