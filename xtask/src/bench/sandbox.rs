@@ -42,8 +42,11 @@ pub(super) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     let machine = machine()?;
     let mut failures = Vec::new();
     let start = start_up(&tools, &scratch.0, options.rounds * STARTS, &mut failures)?;
+    progress("start-up, ms", &start);
     let calls = calls(workspace, &tools, &scratch.0, options.rounds, &mut failures)?;
+    progress("calls, ns", &calls);
     let programs = programs(workspace, &tools, &scratch.0, options.rounds, &mut failures)?;
+    progress("processor time of programs, ratio", &programs);
     let examples = examples::run(workspace, &scratch.0, options.rounds)?;
     let result = json!({
         "machine": machine, "load_at_end": load()?, "rounds": options.rounds, "not_installed": lacking,
@@ -56,6 +59,11 @@ pub(super) fn run(workspace: &Workspace, options: Options) -> Result<()> {
         print(&result);
     }
     Ok(())
+}
+
+/// Tells a part as soon as it is measured: the whole takes many minutes, and who stops it shall have something.
+fn progress(part: &str, found: &Value) {
+    eprintln!("{part}: {found}");
 }
 
 /// Processor, kernel and load: what the figures hold for.
