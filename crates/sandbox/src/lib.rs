@@ -34,6 +34,8 @@ mod spec;
 mod start;
 mod stat;
 mod sys;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 pub use control_group::remove_leftovers;

@@ -297,13 +297,7 @@ mod tests {
     fn no_bytes_make_the_decoder_panic() {
         let mut good = Vec::new();
         write(&mut good, &setup()).unwrap();
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = |below: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            usize::try_from(state % below as u64).unwrap()
-        };
+        let mut random = crate::testing::random();
         for _ in 0..20_000 {
             let mut bytes = good.clone();
             for _ in 0..=random(4) {

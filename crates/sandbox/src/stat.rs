@@ -21,13 +21,7 @@ mod tests {
 
     #[test]
     fn no_name_hides_what_follows() {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = |below: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            usize::try_from(state % below as u64).unwrap()
-        };
+        let mut random = crate::testing::random();
         let parts: [&[u8]; 8] = [b") ", b"(", b") R 1 1", b"\xff", b"\xc3", b"\n", b" ", b"a"];
         for _ in 0..20_000 {
             let name: Vec<u8> = (0..random(6)).flat_map(|_| parts[random(parts.len())]).copied().collect();

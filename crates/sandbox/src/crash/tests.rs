@@ -88,13 +88,7 @@ fn no_bytes_make_it_panic_or_hang() {
     );
     // Small files, so that the time goes into the ways and not into the tables of one program.
     let tree = tempfile::tempdir().unwrap();
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state % below as u64).unwrap()
-    };
+    let mut random = crate::testing::random();
     for turn in 0..20_000 {
         let mut bytes = good.clone();
         for _ in 0..=random(6) {

@@ -186,13 +186,7 @@ mod tests {
     /// Changes a line in 20,000 ways from a fixed seed: nothing panics.
     #[test]
     fn no_line_makes_the_reader_panic() {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = |below: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            usize::try_from(state % below as u64).unwrap()
-        };
+        let mut random = crate::testing::random();
         let good = b"7f00-ffffffffffffffff rw-s fffffffffffffff0 fe:01 77 /work/a (deleted)";
         for _ in 0..20_000 {
             let mut line = good.to_vec();
