@@ -1,14 +1,19 @@
-//! Where `unsafe` may stand: in the sandbox's system calls and in the program that starts before every other.
+//! Where `unsafe` may stand: in the system calls of the sandbox and of its file system, and in the program that starts
+//! before every other.
 
 use super::Finding;
 use super::source::Source;
 
 /// The only folders whose files may say `unsafe`.
-const UNSAFE_FOLDERS: &[&str] =
-    &["crates/sandbox/src/sys/", "crates/sandbox/src/sys.rs", "crates/portal-loader/"];
+const UNSAFE_FOLDERS: &[&str] = &[
+    "crates/sandbox/src/sys/",
+    "crates/sandbox/src/sys.rs",
+    "crates/sandbox-fs/src/sys/",
+    "crates/portal-loader/",
+];
 
 /// Crates whose roots deny `unsafe_code` instead of forbidding it, because one module of theirs allows it again.
-const DENYING_CRATES: &[&str] = &["sandbox"];
+const DENYING_CRATES: &[&str] = &["sandbox", "sandbox-fs"];
 
 /// Crates that are unsafe by nature and say nothing at their root.
 const UNSAFE_CRATES: &[&str] = &["portal-loader"];
