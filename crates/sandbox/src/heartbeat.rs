@@ -46,10 +46,16 @@ impl Heartbeat {
         self.limit
     }
 
+    /// How much longer the silence may last. Who waits wakes up then, so that a hang is noticed when it is one, and
+    /// not a turn later.
+    pub(crate) fn left(&self, now: Instant) -> Duration {
+        self.limit.saturating_sub(now.saturating_duration_since(self.heard))
+    }
+
     /// Whether the other end hangs. Ask after everything has been read that it sent: we may have been the one who
     /// stood still.
     pub(crate) fn is_lost(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.heard) > self.limit
+        now.saturating_duration_since(self.heard) >= self.limit
     }
 
     /// Whether it is time to send a beat, which is then taken as sent.
@@ -70,10 +76,24 @@ mod tests {
     fn silence_up_to_the_limit_is_no_loss() {
         let begun = Instant::now();
         let mut heart = Heartbeat::new(begun);
-        assert!(!heart.is_lost(begun + LIMIT));
-        assert!(heart.is_lost(begun + LIMIT + Duration::from_millis(1)));
+        let almost = LIMIT - Duration::from_millis(1);
+        assert!(!heart.is_lost(begun + almost));
+        assert!(heart.is_lost(begun + LIMIT));
         heart.hear(begun + LIMIT);
-        assert!(!heart.is_lost(begun + 2 * LIMIT));
+        assert!(!heart.is_lost(begun + LIMIT + almost));
+    }
+
+    #[test]
+    fn who_waits_as_long_as_is_left_sees_the_loss() {
+        let begun = Instant::now();
+        let mut heart = Heartbeat::new(begun);
+        for heard in [Duration::ZERO, PERIOD / 3, PERIOD, LIMIT] {
+            heart.hear(begun + heard);
+            let now = begun + heard + PERIOD / 2;
+            assert!(!heart.is_lost(now));
+            assert!(heart.is_lost(now + heart.left(now)), "{heard:?}");
+            assert_eq!(heart.left(now + 2 * LIMIT), Duration::ZERO);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 mod application;
 mod display;
 mod landlock;
+mod lifeline;
 mod mounts;
 mod places;
 mod portal;

@@ -12,7 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -21,11 +21,12 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use super::display::Dialogs;
+use super::lifeline::Lifeline;
 use super::registry::Registry;
 use super::step::{StepError, step, step_at};
 use super::{program, report_failure, root, scratch};
 use crate::exit::Ended;
-use crate::heartbeat::{self, Heartbeat};
+use crate::heartbeat;
 use crate::identity::{INSIDE_ID, Identity};
 use crate::message::{self, Inbox, Order, Report, Setup};
 use crate::network::{self, Link};
@@ -53,7 +54,7 @@ pub(super) enum Word {
 }
 
 struct Portal<'a> {
-    channel: &'a UnixStream,
+    lifeline: Lifeline<'a>,
     setup: &'a Setup,
     signals: ChildSignals,
     program: Pid,
@@ -65,7 +66,6 @@ struct Portal<'a> {
     registry: Registry,
     /// The weight of our session among all sessions, until it has been lowered.
     session_weight: Option<File>,
-    heartbeat: Heartbeat,
     /// Why there is no program, or no end of it to tell.
     failure: Option<Ended>,
     status: Option<WaitStatus>,
@@ -118,7 +118,7 @@ fn prepare<'a>(
     match step("fork the program", sys::fork())? {
         Fork::Child => program::run(setup, doors, root, theirs, attendant.as_ref()),
         Fork::Parent { child } => Ok(Portal {
-            channel,
+            lifeline: Lifeline::new(channel),
             setup,
             signals,
             program: child,
@@ -127,24 +127,15 @@ fn prepare<'a>(
             dialogs,
             registry,
             session_weight,
-            heartbeat: Heartbeat::new(Instant::now()),
             failure: None,
             status: None,
         }),
     }
 }
 
-/// What to do after a look at the channel.
-#[derive(PartialEq, Eq)]
-enum Lifeline {
-    Holds,
-    Cut,
-}
-
 impl Portal<'_> {
     fn serve(mut self) -> Result<(), StepError> {
         self.lower_session_weight()?;
-        self.heartbeat.hear(Instant::now());
         while self.status.is_none() {
             let ready = step("wait for something to do", self.wait())?;
             if ready.starting {
@@ -160,21 +151,22 @@ impl Portal<'_> {
             if ready.registry {
                 self.registry.receive();
             }
-            if ready.channel && self.obey() == Lifeline::Cut {
-                break;
+            if ready.channel {
+                let Some(orders) = self.lifeline.hear() else { break };
+                orders.into_iter().for_each(|order| self.obey(order));
             }
-            if self.heartbeat.is_lost(Instant::now()) {
-                let silence = self.heartbeat.limit().as_secs();
+            if let Some(silence) = self.lifeline.silence()? {
+                let silence = silence.as_secs();
                 let why = format!(
                     "it heard nothing of the Desktop Controller for {silence} s and ended everything"
                 );
                 self.failure = Some(Ended::Lost(why));
                 break;
             }
-            self.beat();
+            self.lifeline.beat();
             self.lower_session_weight()?;
             if self.setup.report_scratch {
-                self.report(&Report::Scratch { used: scratch::used() });
+                self.lifeline.report(&Report::Scratch { used: scratch::used() });
             }
         }
         self.finish()
@@ -188,9 +180,10 @@ impl Portal<'_> {
         };
         let registry = self.registry.wanted();
         let period = registry.as_ref().err().map_or(period, |rest| period.min(*rest));
+        let period = period.min(self.lifeline.left());
         let period = period.try_into().expect("a second fits any time type");
         let mut wanted =
-            vec![PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            vec![PollFd::new(&self.lifeline, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
         wanted.extend(self.starting.as_ref().map(|socket| PollFd::new(socket, PollFlags::IN)));
         let dialogs = wanted.len();
         wanted.extend(self.dialogs.as_ref().map(|dialogs| PollFd::new(dialogs.socket(), PollFlags::IN)));
@@ -237,7 +230,7 @@ impl Portal<'_> {
             self.starting = None;
             if self.failure.is_none() {
                 give_up_privileges()?;
-                self.report(&Report::Started);
+                self.lifeline.report(&Report::Started);
             }
             return Ok(());
         }
@@ -255,7 +248,11 @@ impl Portal<'_> {
     /// Passes on what the display's attendant says, as long as it is what one may say.
     fn listen_to_attendant(&mut self) {
         match self.dialogs.as_mut().and_then(Dialogs::take) {
-            Some(closed) => closed.into_iter().for_each(|closed| self.report(&Report::Dialog(closed))),
+            Some(closed) => {
+                for closed in closed {
+                    self.lifeline.report(&Report::Dialog(closed));
+                }
+            }
             None => self.dialogs = None,
         }
     }
@@ -277,37 +274,14 @@ impl Portal<'_> {
         step("tell the program's process to go on", (&*socket).write_all(&[1]))
     }
 
-    /// Says that we are there, if it is time to.
-    fn beat(&mut self) {
-        if self.heartbeat.take_due(Instant::now()) {
-            self.report(&Report::Beat);
-        }
-    }
-
-    /// Carries out what the client says. Its death is the lifeline's end.
-    fn obey(&mut self) -> Lifeline {
-        let mut orders = [0; 64];
-        match (&mut &*self.channel).read(&mut orders) {
-            Ok(0) => Lifeline::Cut,
-            Ok(length) => {
-                self.heartbeat.hear(Instant::now());
-                for order in orders[..length].iter().filter_map(|byte| Order::from_byte(*byte)) {
-                    self.carry_out(order);
-                }
-                Lifeline::Holds
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Lifeline::Holds,
-            Err(_) => Lifeline::Cut,
-        }
-    }
-
-    fn carry_out(&mut self, order: Order) {
+    /// Carries out what the client says.
+    fn obey(&mut self, order: Order) {
         let done = match order {
             Order::Beat => return,
             Order::Stop => sys::signal_all_others(Signal::STOP).is_ok() && self.all_stand_still(),
             Order::Continue => sys::signal_all_others(Signal::CONT).is_ok(),
         };
-        self.report(&Report::Obeyed { done });
+        self.lifeline.report(&Report::Obeyed { done });
     }
 
     /// Waits until every process that can be seen is stopped or dead.
@@ -316,7 +290,7 @@ impl Portal<'_> {
             if look > 0 {
                 // The kernel has no event for "all stopped"; it takes as long as their system calls in progress.
                 thread::sleep(Duration::from_millis(1));
-                self.beat();
+                self.lifeline.beat();
             }
             let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
             let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -330,7 +304,7 @@ impl Portal<'_> {
         // Giving back much memory takes a process seconds; we are not to be taken for hung meanwhile.
         while self.reap(WaitOptions::NOHANG) {
             step("wait for the last", self.wait_for_children())?;
-            self.beat();
+            self.lifeline.beat();
         }
         while self.starting.is_some() {
             self.listen_to_start()?;
@@ -341,11 +315,11 @@ impl Portal<'_> {
         let usage = step("read what was used", sys::children_usage())?;
         let ended =
             self.failure.take().or_else(|| self.status.map(ended)).unwrap_or(Ended::Signal(libc::SIGKILL));
-        let (registered, crash) = self.registry.close();
+        let (registered, crash) = self.registry.drain();
         if let Some(frame) = crash {
-            report(self.channel, &Report::Crash { frame });
+            self.lifeline.report(&Report::Crash { frame });
         }
-        report(self.channel, &Report::Ended { ended, cpu: usage.cpu, peak: usage.peak, registered });
+        self.lifeline.report(&Report::Ended { ended, cpu: usage.cpu, peak: usage.peak, registered });
         Ok(())
     }
 
@@ -371,15 +345,6 @@ impl Portal<'_> {
             }
         }
     }
-
-    fn report(&self, what: &Report) {
-        report(self.channel, what);
-    }
-}
-
-fn report(mut channel: &UnixStream, report: &Report) {
-    // If the client is gone, the lifeline says so at the next turn.
-    let _ = message::write(&mut channel, report);
 }
 
 /// Opened before the VM Portal is hidden, after which its files in /proc are root's. Not every kernel weighs

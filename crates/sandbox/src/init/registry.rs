@@ -101,8 +101,8 @@ impl Registry {
     }
 
     /// When every process has ended: how many had registered, and the last crash.
-    pub(super) fn close(mut self) -> (u32, Option<Vec<u8>>) {
+    pub(super) fn drain(&mut self) -> (u32, Option<Vec<u8>>) {
         while self.receive_one() {}
-        (self.registered, self.crash.map(|crash| crash.frame))
+        (self.registered, self.crash.take().map(|crash| crash.frame))
     }
 }
