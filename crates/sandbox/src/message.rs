@@ -18,6 +18,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::control_group::Doors;
 use crate::exit::{ClosedDialog, Ended, NetworkUse};
 use crate::identity::Identity;
 use crate::layout::Place;
@@ -43,8 +44,8 @@ pub(crate) struct Setup {
     pub stdin: Option<OsString>,
     /// Whether a pipe to read from is sent right after this message.
     pub stdin_follows: bool,
-    /// `cgroup.procs` of every control group that the program joins.
-    pub groups: Vec<OsString>,
+    /// The control groups that the program joins.
+    pub doors: Doors,
     /// Most tasks of the subjob's user in its user namespace.
     pub tasks: u64,
     pub disk: u64,
@@ -227,7 +228,10 @@ mod tests {
             env: vec!["LANG=C".into()],
             stdin: Some("/var/lib/grid/in".into()),
             stdin_follows: false,
-            groups: vec!["/sys/fs/cgroup/x/cgroup.procs".into()],
+            doors: Doors {
+                version2: Some("/sys/fs/cgroup/x".into()),
+                version1: vec!["/sys/fs/cgroup/memory/x/tasks".into()],
+            },
             tasks: 64,
             disk: 1 << 31,
             cpu: Some(61),

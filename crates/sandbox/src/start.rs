@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Instant;
 
@@ -141,7 +141,7 @@ fn setup_message(launcher: &Launcher, spec: &Spec, identity: Identity, group: &C
             Stdin::File(path) => Some(path.clone().into()),
         },
         stdin_follows: matches!(spec.stdin, Stdin::Pipe(_)),
-        groups: group.doors().into_iter().map(PathBuf::into_os_string).collect(),
+        doors: group.doors(),
         tasks: task_limit(spec.tasks(), identity, group),
         disk: spec.limits.disk.0,
         cpu: spec.limits.cpu.map(|limit| limit.as_secs().saturating_add(CPU_SLACK)),

@@ -9,6 +9,7 @@
 mod hierarchy;
 mod leftovers;
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use model::ByteSize;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use hierarchy::Hierarchies;
 pub use leftovers::remove_leftovers;
@@ -58,6 +60,16 @@ impl Seat {
 pub(crate) enum Hurry {
     On,
     Off,
+}
+
+/// How a process comes into a group. Written to `cgroup.procs`, which moves whole processes, the kernel would first
+/// wait until no process forks or ends: a grace period of RCU, 5 to 20 ms on an idle machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Doors {
+    /// The group's directory under version 2: a process is born in it.
+    pub version2: Option<OsString>,
+    /// `tasks` of each of its directories under version 1: a process with one thread writes `0` into it.
+    pub version1: Vec<OsString>,
 }
 
 /// A group that exists. Dropped, it is removed as well as can be.
@@ -122,9 +134,12 @@ impl ControlGroup {
         self.core.as_ref().is_some_and(|core| core.join("cgroup.freeze").exists())
     }
 
-    /// The files by which a process joins the group: it writes `0` into each.
-    pub(crate) fn doors(&self) -> Vec<PathBuf> {
-        self.directories().into_iter().map(|path| path.join("cgroup.procs")).collect()
+    /// How a process comes into the group.
+    pub(crate) fn doors(&self) -> Doors {
+        Doors {
+            version2: self.core.clone().map(PathBuf::into_os_string),
+            version1: self.version1().map(|path| path.join("tasks").into_os_string()).collect(),
+        }
     }
 
     /// How often the kernel has killed a process of the group for want of memory.
@@ -208,12 +223,15 @@ impl ControlGroup {
     }
 
     fn directories(&self) -> Vec<&Path> {
+        self.core.as_deref().into_iter().chain(self.version1()).collect()
+    }
+
+    fn version1(&self) -> impl Iterator<Item = &Path> {
         let seats = [&self.memory, &self.processes, &self.cpu];
-        let v1 = seats.into_iter().flatten().filter_map(|seat| match seat {
+        seats.into_iter().flatten().filter_map(|seat| match seat {
             Seat::V1(path) => Some(path.as_path()),
             Seat::V2(_) => None,
-        });
-        self.core.as_deref().into_iter().chain(v1).collect()
+        })
     }
 }
 

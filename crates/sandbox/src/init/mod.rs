@@ -4,13 +4,14 @@
 //! | process | steps |
 //! | --- | --- |
 //! | init (`mod`) | close inherited files · read the setup · own session · fork the broker of the network · open the doors of the control groups · drop groups, or enter a user namespace · new namespaces · fork pid 1 · wait |
-//! | VM Portal, pid 1 (`portal`) | die with init · host name · loopback · listeners of the broker · root (`root`, `application`) · fork · map the program's ids · give up privileges · reap |
-//! | program (`program`) | first to go · user namespace and ids · limits · `/work` · join the control groups · hide them · priority · capabilities · no new privileges · standard input · signals · no new code · Landlock · filter · display (`display`) · execute |
+//! | VM Portal, pid 1 (`portal`) | die with init · host name · loopback · listeners of the broker · root (`root`, `application`) · fork, into the control group of version 2 (`doors`) · map the program's ids · give up privileges · reap |
+//! | program (`program`) | first to go · user namespace and ids · limits · `/work` · join the other control groups · hide them · priority · capabilities · no new privileges · standard input · signals · no new code · Landlock · filter · display (`display`) · execute |
 //!
 //! Each of these processes has one thread.
 
 mod application;
 mod display;
+mod doors;
 mod landlock;
 mod lifeline;
 mod mounts;
@@ -23,7 +24,7 @@ mod scratch;
 mod step;
 mod user_namespace;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -35,6 +36,7 @@ use rustix::process::{Pid, WaitOptions};
 use rustix::thread::UnshareFlags;
 use rustix::time::ClockId;
 
+use self::doors::OpenDoors;
 pub(crate) use self::landlock::is_usable as landlock_is_usable;
 pub use self::places::{SeenPlace, seen_places};
 use self::step::{StepError, step, step_at};
@@ -85,7 +87,7 @@ fn run(channel: &UnixStream, setup: &Setup, link: Option<Link>) -> Result<(), St
         true => Some(step("take the standard input", message::receive_file(channel))?.into()),
         false => None,
     };
-    let doors = open_doors(setup)?;
+    let doors = OpenDoors::new(&setup.doors)?;
     match setup.identity {
         Identity::Slot { .. } => drop_groups()?,
         Identity::Own { uid, gid } => enter_user_namespace(uid, gid)?,
@@ -114,12 +116,6 @@ fn take_channel() -> Option<UnixStream> {
     let channel: OwnedFd = rustix::io::fcntl_dupfd_cloexec(&stdin, 3).ok()?;
     rustix::stdio::dup2_stdin(File::open("/dev/null").ok()?).ok()?;
     Some(channel.into())
-}
-
-/// The groups' files are opened here, where they can be seen and we are who may, and written by the program.
-fn open_doors(setup: &Setup) -> Result<Vec<File>, StepError> {
-    let open = |path| step_at("open the control group", path, OpenOptions::new().write(true).open(path));
-    setup.groups.iter().map(open).collect()
 }
 
 /// No controlling terminal, and a mask that lets the client read what the program writes.

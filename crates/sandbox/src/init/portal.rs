@@ -21,6 +21,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 
 use super::display::Dialogs;
+use super::doors::OpenDoors;
 use super::lifeline::Lifeline;
 use super::registry::Registry;
 use super::step::{StepError, step, step_at};
@@ -75,7 +76,7 @@ struct Portal<'a> {
 pub(super) fn run(
     channel: &UnixStream,
     setup: &Setup,
-    doors: &[File],
+    doors: &OpenDoors,
     stdin: Option<File>,
     link: Option<Link>,
 ) -> ! {
@@ -91,7 +92,7 @@ pub(super) fn run(
 fn prepare<'a>(
     channel: &'a UnixStream,
     setup: &'a Setup,
-    doors: &[File],
+    doors: &OpenDoors,
     piped: Option<File>,
     link: Option<Link>,
 ) -> Result<Portal<'a>, StepError> {
@@ -115,8 +116,9 @@ fn prepare<'a>(
     let registry = Registry::open()?;
     // All that may take long is done: from here on the client hears of us.
     step("tell the client", message::write(&mut &*channel, &Report::Beat))?;
-    match step("fork the program", sys::fork())? {
-        Fork::Child => program::run(setup, doors, root, theirs, attendant.as_ref()),
+    let (side, birth) = step("fork the program", doors.fork())?;
+    match side {
+        Fork::Child => program::run(setup, &doors.left(birth), root, theirs, attendant.as_ref()),
         Fork::Parent { child } => Ok(Portal {
             lifeline: Lifeline::new(channel),
             setup,

@@ -51,7 +51,7 @@ impl From<StepError> for Failure {
 /// when the program runs. `attendant` is the end of the dialogs' socket for the display's attendant.
 pub(super) fn run(
     setup: &Setup,
-    doors: &[File],
+    doors: &[&File],
     root: Root,
     mut portal: UnixStream,
     attendant: Option<&UnixStream>,
@@ -71,7 +71,7 @@ pub(super) fn run(
 
 fn prepare(
     setup: &Setup,
-    doors: &[File],
+    doors: &[&File],
     root: Root,
     portal: &mut UnixStream,
     attendant: Option<&UnixStream>,
@@ -113,11 +113,8 @@ fn prepare(
     sys::execute(&program, &args, &env).map_err(Failure::Execute)
 }
 
-fn join_control_groups(doors: &[File]) -> Result<(), StepError> {
-    for mut door in doors {
-        step("join a control group", door.write_all(b"0"))?;
-    }
-    Ok(())
+fn join_control_groups(doors: &[&File]) -> Result<(), StepError> {
+    doors.iter().copied().try_for_each(|mut door| step("join a control group", door.write_all(b"0")))
 }
 
 /// Makes the groups just joined the top of all that the program can see.

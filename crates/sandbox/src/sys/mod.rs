@@ -17,7 +17,7 @@ pub(crate) use network::raise_loopback;
 pub(crate) use priority::{take_idle_io_class, take_idle_scheduling_class};
 pub(crate) use process::{
     ChildSignals, Fork, can_refuse_new_code, children_usage, close_inherited, close_others_on_execute,
-    execute, exit_now, fork, refuse_new_code, restore_signals, signal_all_others, unshare,
+    execute, exit_now, fork, fork_into, refuse_new_code, restore_signals, signal_all_others, unshare,
 };
 pub(crate) use seccomp::install_filter;
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 use std::{fs, io, mem, ptr};
 
@@ -23,13 +23,46 @@ pub(crate) enum Fork {
 /// # Errors
 /// When there are other threads, whose locks the child would inherit for ever; else what the kernel says.
 pub(crate) fn fork() -> io::Result<Fork> {
-    if fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other("a process with several threads must not fork"));
-    }
+    check_single_thread()?;
     // SAFETY: this is the only thread (checked above, and no signal handler is installed that could start one),
     // so no lock is held by a thread that the child lacks, and the child may run any code.
     let pid = checked(unsafe { libc::fork() })?;
     Ok(Pid::from_raw(pid).map_or(Fork::Child, |child| Fork::Parent { child }))
+}
+
+/// `CLONE_INTO_CGROUP`, which the crate libc gives in too narrow a type.
+const INTO_CGROUP: u64 = 1 << 33;
+
+/// Forks a process that has a single thread; the child begins its life in a control group of version 2, given by its
+/// directory.
+///
+/// # Errors
+/// When there are other threads; when the group can't be entered; where the kernel can't, which is before Linux 5.7.
+pub(crate) fn fork_into(group: BorrowedFd<'_>) -> io::Result<Fork> {
+    check_single_thread()?;
+    // SAFETY: the arguments of clone3 are plain integers, for which all zeros is a valid value.
+    let mut arguments: libc::clone_args = unsafe { mem::zeroed() };
+    arguments.flags = INTO_CGROUP;
+    arguments.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    arguments.cgroup = u64::from(group.as_raw_fd().unsigned_abs());
+    // SAFETY: as in `fork`; the arguments are valid for reads and ask for nothing that fork doesn't do: no shared
+    // memory, no other stack. libc, which isn't told, keeps the parent's thread id for the child's; that is used
+    // only by what threads do to one another, and by `abort`, which then ends on an illegal instruction instead.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of_val(&arguments)) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        pid => {
+            let pid = i32::try_from(pid).map_err(io::Error::other)?;
+            Ok(Pid::from_raw(pid).map_or(Fork::Child, |child| Fork::Parent { child }))
+        }
+    }
+}
+
+fn check_single_thread() -> io::Result<()> {
+    match fs::read_dir("/proc/self/task")?.count() {
+        1 => Ok(()),
+        _ => Err(io::Error::other("a process with several threads must not fork")),
+    }
 }
 
 /// Replaces the program of this process.
