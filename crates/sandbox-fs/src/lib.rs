@@ -9,3 +9,6 @@
 #![deny(unsafe_code)]
 
 pub mod operations;
+pub mod seal;
+pub mod store;
+mod sys;

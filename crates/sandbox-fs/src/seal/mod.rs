@@ -1,0 +1,15 @@
+//! Keys and ciphers: how one block is sealed, and under which key. Where sealed blocks lie is [`crate::store`]'s.
+//!
+//! ```text
+//! store key ── HKDF, salt of the session ─► session key ──┬─ "file", number ─► key of a file's blocks
+//!                                                         └─ "state" ────────► key of the session's checkpoints
+//! ```
+//! docs/decisions/0016 says why, and what it bounds.
+
+mod key;
+mod suite;
+
+pub use key::StoreKey;
+pub(crate) use key::{SALT, SessionKey, random_salt};
+pub use suite::Suite;
+pub(crate) use suite::{Broken, SealKey, TAG, Tag};

@@ -1,0 +1,7 @@
+//! The system calls and the memory that have no safe wrapper, behind small safe types. All `unsafe` of this crate is
+//! here.
+#![allow(unsafe_code)]
+
+mod memory;
+
+pub(crate) use memory::{Locked, Wiped};
