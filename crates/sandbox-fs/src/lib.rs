@@ -8,7 +8,20 @@
 
 #![deny(unsafe_code)]
 
+mod contents;
+mod files;
+mod layer;
+mod limits;
 pub mod operations;
 pub mod seal;
 pub mod store;
 mod sys;
+mod tree;
+mod trouble;
+
+pub use contents::{Source, SourceError};
+pub use files::{Files, FilesOptions, OpenError};
+pub use layer::{Entry, EntryKind, LayerError, PlainSource, plain_layer};
+pub use limits::{Quota, Rate, Usage};
+pub use tree::StateError;
+pub use trouble::Trouble;
