@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use grid_tests::binary;
-use model::{ByteSize, NetworkAccess};
+use model::ByteSize;
 use protocol::manifest::{DISPLAY_SERVER, Entry, Manifest};
-use sandbox::{Bounds, Code, Display, Exit, INIT_ARGUMENT, Launcher, Output, Running, Spec, Stdin};
+use sandbox::{Bounds, Display, Exit, INIT_ARGUMENT, Launcher, Running, Spec};
 use tempfile::TempDir;
 use wrap::{Request, WrapError, Wrapped, wrap};
 
@@ -121,31 +121,20 @@ impl Application {
             Entry::File { kind, .. } => kind.is_code(),
             Entry::Symlink { .. } | Entry::Directory => false,
         };
+        let limits = Bounds {
+            wall: Duration::from_secs(600),
+            processes: 32,
+            disk: ByteSize::mib(64),
+            cpus: 2,
+            stream: ByteSize::mib(4),
+            ..Bounds::default()
+        };
         Spec {
-            root: self.directory.path().join("tree"),
-            work,
-            program: PathBuf::from(&self.manifest.program),
             executables: self.manifest.entries.keys().filter(is_code).map(PathBuf::from).collect(),
-            code: Code::Fixed,
             args: args.iter().map(Into::into).collect(),
-            env: Vec::new(),
-            stdin: Stdin::Null,
-            stdout: Output::File(run.join("stdout")),
-            stderr: Output::File(run.join("stderr")),
-            limits: Bounds {
-                wall: Duration::from_secs(600),
-                memory: ByteSize::mib(1_024),
-                processes: 32,
-                disk: ByteSize::mib(64),
-                cpus: 2,
-                stream: ByteSize::mib(4),
-                cpu: None,
-                io_rate: None,
-            },
-            network: NetworkAccess::default(),
             display: Some(Display { server: DISPLAY_SERVER.into(), size: (1_024, 768) }),
             scratch: ByteSize::mib(64),
-            name: "1.1".into(),
+            ..Spec::new(self.directory.path().join("tree"), &self.manifest.program, run, limits)
         }
     }
 

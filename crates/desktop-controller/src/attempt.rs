@@ -28,9 +28,6 @@ use crate::verdict::{
     application_failure, blame_full_disk, cache_failure, describe, evicted, failure, storage,
 };
 
-/// Size of a subjob's `/tmp`: part of its memory.
-const SCRATCH_SHARE: u64 = 2;
-
 /// What all attempts of a client share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -181,32 +178,20 @@ fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Resul
             serde_json::from_slice(&opened).map_err(|_| setup("the secrets are malformed".to_owned()))?;
         env.extend(secrets.0.into_iter().map(|(name, value)| (name.into(), value.into())));
     }
-    let work = directory.join("work");
+    let limits = Bounds::of(&lease.limits, &lease.resources);
     let spec = Spec {
-        root: tree.root.clone(),
-        program: PathBuf::from(&tree.program),
         executables: tree.executables.iter().map(PathBuf::from).collect(),
         code: tree.code,
         args: lease.command.iter().skip(1).map(Into::into).collect(),
         env,
-        stdin: lease.stdin.as_ref().map_or(Stdin::Null, |path| Stdin::File(work.join(path))),
-        work,
-        stdout: sandbox::Output::File(directory.join(STDOUT)),
-        stderr: sandbox::Output::File(directory.join(STDERR)),
-        limits: Bounds {
-            wall: lease.limits.runtime_max,
-            memory: lease.resources.memory,
-            processes: lease.limits.processes,
-            disk: lease.resources.disk,
-            cpus: lease.resources.cpus,
-            stream: lease.limits.output,
-            cpu: lease.limits.cpu_max,
-            io_rate: lease.limits.io_rate,
-        },
+        stdin: lease
+            .stdin
+            .as_ref()
+            .map_or(Stdin::Null, |path| Stdin::File(directory.join("work").join(path))),
         network: lease.network.clone(),
         display: lease.display.map(display),
-        scratch: ByteSize(lease.resources.memory.0 / SCRATCH_SHARE),
         name: format!("subjob {}", lease.subjob),
+        ..Spec::new(&tree.root, &tree.program, directory, limits)
     };
     sandbox::start(&shared.launcher, &spec).map_err(|error| match error {
         // What the job names is what is wrong: it would be elsewhere too.

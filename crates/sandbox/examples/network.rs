@@ -9,10 +9,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use model::{ByteSize, NetworkAccess};
-use sandbox::{Bounds, Code, Ended, Launcher, Nearby, Output, Spec, Stdin};
+use sandbox::{Bounds, Ended, Launcher, Nearby, Spec};
 
 /// Enough that the start and the end don't count; little enough for a moment in which the machine is quiet.
 const BYTES: u64 = 512 << 20;
@@ -134,33 +133,11 @@ impl Bench {
         rate: Option<u64>,
         args: Vec<std::ffi::OsString>,
     ) -> Result<Spec, Box<dyn Error>> {
-        let work = run.join("work");
-        std::fs::create_dir_all(&work)?;
+        std::fs::create_dir_all(run.join("work"))?;
         Ok(Spec {
-            root: self.tree.clone(),
-            work,
-            program: self.program.clone(),
-            executables: vec![self.program.clone()],
-            code: Code::Fixed,
             args,
-            env: Vec::new(),
-            stdin: Stdin::Null,
-            stdout: Output::File(run.join("stdout")),
-            stderr: Output::File(run.join("stderr")),
-            limits: Bounds {
-                wall: Duration::from_secs(600),
-                memory: ByteSize::gib(1),
-                processes: 64,
-                disk: ByteSize::gib(1),
-                cpus: 2,
-                stream: ByteSize::mib(1),
-                cpu: None,
-                io_rate: None,
-            },
             network: NetworkAccess { allow: vec![server.to_string().parse()?], rate: rate.map(ByteSize) },
-            display: None,
-            scratch: ByteSize::mib(64),
-            name: "network".to_owned(),
+            ..Spec::new(&self.tree, &self.program, run, Bounds { cpus: 2, ..Bounds::default() })
         })
     }
 }

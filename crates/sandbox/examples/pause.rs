@@ -6,8 +6,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use model::{ByteSize, NetworkAccess};
-use sandbox::{Bounds, Cause, Code, Launcher, Output, Spec, Stdin};
+use sandbox::{Bounds, Cause, Launcher, Spec};
 
 const PROCESSES: usize = 8;
 const THREADS: usize = 8;
@@ -55,34 +54,11 @@ fn counting(work: &Path) -> usize {
 }
 
 fn spec(tree: &str, program: &str, directory: &Path) -> Result<Spec, Box<dyn Error>> {
-    let work = directory.join("work");
-    std::fs::create_dir_all(&work)?;
+    std::fs::create_dir_all(directory.join("work"))?;
     let numbers = [PROCESSES, THREADS].map(|number| number.to_string());
     let args = ["busy_tree", "counters"].into_iter().chain(numbers.iter().map(String::as_str));
     Ok(Spec {
-        root: tree.into(),
-        work,
-        program: program.into(),
-        executables: vec![program.into()],
-        code: Code::Fixed,
         args: args.map(Into::into).collect(),
-        env: Vec::new(),
-        stdin: Stdin::Null,
-        stdout: Output::File(directory.join("stdout")),
-        stderr: Output::File(directory.join("stderr")),
-        limits: Bounds {
-            wall: Duration::from_secs(3_600),
-            memory: ByteSize::gib(1),
-            processes: 256,
-            disk: ByteSize::gib(1),
-            cpus: 64,
-            stream: ByteSize::mib(1),
-            cpu: None,
-            io_rate: None,
-        },
-        network: NetworkAccess::default(),
-        display: None,
-        scratch: ByteSize::mib(64),
-        name: "pause".to_owned(),
+        ..Spec::new(tree, program, directory, Bounds { cpus: 64, ..Bounds::default() })
     })
 }

@@ -2,12 +2,11 @@
 //! `start_up INIT TREE PROGRAM [ROUNDS]`, where PROGRAM is a path inside TREE that also runs outside of it.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use model::{ByteSize, NetworkAccess};
-use sandbox::{Bounds, Code, Ended, Launcher, Output, Spec, Stdin};
+use sandbox::{Bounds, Ended, Launcher, Spec};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,34 +36,8 @@ fn run_bare(program: &Path) -> Result<Duration, Box<dyn Error>> {
 }
 
 fn run_boxed(launcher: &Launcher, tree: &str, program: &str, run: &Path) -> Result<Duration, Box<dyn Error>> {
-    let work = run.join("work");
-    std::fs::create_dir_all(&work)?;
-    let spec = Spec {
-        root: PathBuf::from(tree),
-        work,
-        program: program.into(),
-        executables: vec![program.into()],
-        code: Code::Fixed,
-        args: Vec::new(),
-        env: Vec::new(),
-        stdin: Stdin::Null,
-        stdout: Output::File(run.join("stdout")),
-        stderr: Output::File(run.join("stderr")),
-        limits: Bounds {
-            wall: Duration::from_secs(60),
-            memory: ByteSize::gib(1),
-            processes: 64,
-            disk: ByteSize::gib(1),
-            cpus: 1,
-            stream: ByteSize::mib(1),
-            cpu: None,
-            io_rate: None,
-        },
-        network: NetworkAccess::default(),
-        display: None,
-        scratch: ByteSize::mib(64),
-        name: "start-up".to_owned(),
-    };
+    std::fs::create_dir_all(run.join("work"))?;
+    let spec = Spec::new(tree, program, run, Bounds::default());
     let begun = Instant::now();
     let exit = sandbox::start(launcher, &spec)?.wait();
     let took = begun.elapsed();

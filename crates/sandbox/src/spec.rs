@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ByteSize, NetworkAccess};
+use model::{ByteSize, Limits, NetworkAccess, Resources};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
@@ -118,7 +118,35 @@ pub struct Bounds {
     pub io_rate: Option<ByteSize>,
 }
 
+/// Part of a subjob's memory that `/tmp` and `/dev/shm` may take, each, when nobody says otherwise: one in this many.
+const SCRATCH_SHARE: u64 = 2;
+
 impl Spec {
+    /// A program that is given nothing: no argument, no variable, an empty input, no network, no display; nothing else
+    /// is executable, and nothing makes code. Whoever grants more changes the field that says so.
+    ///
+    /// `run` is a directory of this run alone: `work` in it is to be there by the start, `stdout` and `stderr` are made.
+    pub fn new(root: impl Into<PathBuf>, program: impl Into<PathBuf>, run: &Path, limits: Bounds) -> Self {
+        let program = program.into();
+        Spec {
+            root: root.into(),
+            work: run.join("work"),
+            name: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            executables: vec![program.clone()],
+            program,
+            code: Code::Fixed,
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: Stdin::Null,
+            stdout: Output::File(run.join("stdout")),
+            stderr: Output::File(run.join("stderr")),
+            scratch: ByteSize(limits.memory.0 / SCRATCH_SHARE),
+            limits,
+            network: NetworkAccess::default(),
+            display: None,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), SandboxError> {
         let bad = |field, why: &str| Err(SandboxError::Spec { field, why: why.to_owned() });
         for (field, path) in [("root", &self.root), ("work", &self.work)] {
@@ -185,6 +213,21 @@ impl Spec {
 }
 
 impl Bounds {
+    /// What a job's limits and the resources it asks for come to for one of its subjobs. Each of the streams may take
+    /// all the room of its outputs.
+    pub fn of(limits: &Limits, resources: &Resources) -> Self {
+        Bounds {
+            wall: limits.runtime_max,
+            memory: resources.memory,
+            processes: limits.processes,
+            disk: resources.disk,
+            cpus: resources.cpus,
+            stream: limits.output,
+            cpu: limits.cpu_max,
+            io_rate: limits.io_rate,
+        }
+    }
+
     fn check(&self) -> Result<(), SandboxError> {
         let zero = [
             ("wall limit", self.wall.is_zero()),
@@ -196,6 +239,13 @@ impl Bounds {
             Some((field, _)) => Err(SandboxError::Spec { field, why: "it is 0".to_owned() }),
             None => Ok(()),
         }
+    }
+}
+
+/// Those of a job that names none.
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds::of(&Limits::default(), &Resources::default())
     }
 }
 
@@ -221,32 +271,7 @@ mod tests {
         for name in ["root", "work"] {
             std::fs::create_dir(base.join(name)).unwrap();
         }
-        Spec {
-            root: base.join("root"),
-            work: base.join("work"),
-            program: "/bin/true".into(),
-            executables: vec!["/bin/true".into()],
-            code: Code::Fixed,
-            args: Vec::new(),
-            env: Vec::new(),
-            stdin: Stdin::Null,
-            stdout: Output::File(base.join("stdout")),
-            stderr: Output::File(base.join("stderr")),
-            limits: Bounds {
-                wall: Duration::from_secs(1),
-                memory: ByteSize::mib(64),
-                processes: 8,
-                disk: ByteSize::mib(1),
-                cpus: 1,
-                stream: ByteSize::mib(1),
-                cpu: None,
-                io_rate: None,
-            },
-            network: NetworkAccess::default(),
-            display: None,
-            scratch: ByteSize::mib(1),
-            name: "41.7".into(),
-        }
+        Spec::new(base.join("root"), "/bin/true", base, Bounds::default())
     }
 
     fn check(change: impl FnOnce(&mut Spec), expect: Option<&str>) {
@@ -259,6 +284,16 @@ mod tests {
             Ok(()) => None,
         };
         assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn nothing_is_granted_that_nobody_asked_for() {
+        let base = tempfile::tempdir().unwrap();
+        let spec = spec(base.path());
+        assert_eq!(spec.executables, [Path::new("/bin/true")]);
+        assert_eq!((spec.code, spec.network, spec.display), (Code::Fixed, NetworkAccess::default(), None));
+        assert!(matches!(spec.stdin, Stdin::Null) && spec.args.is_empty() && spec.env.is_empty());
+        assert!(spec.scratch < spec.limits.memory);
     }
 
     #[test]

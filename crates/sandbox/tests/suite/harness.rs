@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use model::{ByteSize, NetworkAccess};
-use sandbox::{Bounds, Code, Exit, Launcher, Nearby, Output, Running, Spec, Stdin};
+use model::ByteSize;
+use sandbox::{Bounds, Exit, Launcher, Nearby, Output, Running, Spec};
 use tempfile::TempDir;
 
 /// Where the tests find init when the suite was copied away from where it was built.
@@ -127,33 +127,22 @@ impl Bench {
     pub fn spec(&mut self, args: &[&str]) -> Spec {
         self.runs += 1;
         let run = self.directory.path().join(format!("run{}", self.runs));
-        let work = run.join("work");
-        fs::create_dir_all(&work).unwrap();
+        fs::create_dir_all(run.join("work")).unwrap();
+        let limits = Bounds {
+            wall: Duration::from_secs(600),
+            memory: ByteSize::mib(256),
+            processes: 64,
+            disk: ByteSize::mib(64),
+            cpus: 2,
+            stream: ByteSize::mib(4),
+            ..Bounds::default()
+        };
         Spec {
-            root: self.tree(),
-            work,
-            program: "/bin/act".into(),
             executables: vec!["/usr/bin/act".into()],
-            code: Code::Fixed,
             args: args.iter().map(OsString::from).collect(),
-            env: Vec::new(),
-            stdin: Stdin::Null,
-            stdout: Output::File(run.join("stdout")),
-            stderr: Output::File(run.join("stderr")),
-            limits: Bounds {
-                wall: Duration::from_secs(600),
-                memory: ByteSize::mib(256),
-                processes: 64,
-                disk: ByteSize::mib(64),
-                cpus: 2,
-                stream: ByteSize::mib(4),
-                cpu: None,
-                io_rate: None,
-            },
-            network: NetworkAccess::default(),
-            display: None,
             scratch: ByteSize::mib(16),
             name: format!("1.{}", self.runs),
+            ..Spec::new(self.tree(), "/bin/act", &run, limits)
         }
     }
 

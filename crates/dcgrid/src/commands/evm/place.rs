@@ -40,6 +40,10 @@ impl Place {
         Ok(Place { tag, directory, lock, _held: held })
     }
 
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub fn work(&self) -> PathBuf {
         self.directory.join("work")
     }

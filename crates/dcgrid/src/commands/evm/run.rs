@@ -28,9 +28,6 @@ use crate::output;
 /// How long what the program wrote may take to arrive where it goes once we were asked to end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Size of the scratch file systems: part of the memory, as on a client.
-const SCRATCH_SHARE: u64 = 2;
-
 /// Most bytes of a file that are looked at as a script.
 const MAX_SCRIPT: u64 = 1 << 20;
 
@@ -184,31 +181,29 @@ fn spec(
         None => (Stdin::Null, None),
     };
     let limits = &args.limits;
+    let bounds = Bounds {
+        wall: limits.wall,
+        memory: limits.memory,
+        processes: limits.processes,
+        disk: limits.disk,
+        cpus: limits.cpus,
+        stream: limits.output_limit.unwrap_or(ByteSize(u64::MAX)),
+        cpu: limits.cpu_time,
+        io_rate: limits.io_rate,
+    };
+    let manifest = &application.manifest;
     let spec = Spec {
-        root: application.root.clone(),
-        work: place.work(),
-        program: application.manifest.program.clone().into(),
-        executables: application.manifest.code().map(PathBuf::from).collect(),
-        code: if application.manifest.makes_code() { Code::Generated } else { Code::Fixed },
+        executables: manifest.code().map(PathBuf::from).collect(),
+        code: if manifest.makes_code() { Code::Generated } else { Code::Fixed },
         args: args.command[1..].to_vec(),
         env,
         stdin,
         stdout: Output::Pipe(Arc::new(to_stdout)),
         stderr: Output::Pipe(Arc::new(to_stderr)),
-        limits: Bounds {
-            wall: limits.wall,
-            memory: limits.memory,
-            processes: limits.processes,
-            disk: limits.disk,
-            cpus: limits.cpus,
-            stream: limits.output_limit.unwrap_or(ByteSize(u64::MAX)),
-            cpu: limits.cpu_time,
-            io_rate: limits.io_rate,
-        },
         network: NetworkAccess { allow: args.network.allow.clone(), rate: args.network.rate },
         display: args.gui.then(display),
-        scratch: ByteSize(limits.memory.0 / SCRATCH_SHARE),
         name: place.tag.clone(),
+        ..Spec::new(&application.root, &manifest.program, place.directory(), bounds)
     };
     Ok((spec, Pipes { stdin: feeding, stdout, stderr }))
 }
