@@ -1,12 +1,12 @@
 //! Wraps programs of this machine with a private display and runs them in the sandbox, without a grid around it.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use grid_tests::binary;
-use model::ByteSize;
+use model::{BlobHash, ByteSize};
 use protocol::manifest::{DISPLAY_SERVER, Entry, Manifest};
 use sandbox::{Bounds, Display, Exit, INIT_ARGUMENT, Launcher, Running, Spec};
 use tempfile::TempDir;
@@ -82,18 +82,10 @@ impl Application {
     fn unpack(wrapped: &Wrapped) -> Application {
         let directory = TempDir::new().unwrap();
         let root = directory.path().join("tree");
-        for (path, entry) in &wrapped.manifest.entries {
-            let target = root.join(path.trim_start_matches('/'));
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            match entry {
-                Entry::Directory => fs::create_dir_all(&target).unwrap(),
-                Entry::Symlink { target: to } => symlink(to, &target).unwrap(),
-                Entry::File { hash, kind, .. } => {
-                    wrapped.sources[hash].copy_to(&target).unwrap();
-                    fs::set_permissions(&target, fs::Permissions::from_mode(kind.mode())).unwrap();
-                }
-            }
-        }
+        let copy = |hash: &BlobHash, target: &Path| {
+            wrapped.sources[hash].copy_to(target).map(|found| found == *hash)
+        };
+        desktop_controller::tree::lay_out(&wrapped.manifest, &root, copy).unwrap();
         // A subjob's user must be able to pass through.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let tag: String = directory.path().file_name().unwrap().to_string_lossy().into_owned();

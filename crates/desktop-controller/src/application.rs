@@ -5,8 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, Weak};
 
@@ -14,7 +13,7 @@ use link::ClientLink;
 use link::keys::verify;
 use model::BlobHash;
 use protocol::client_link::{Lease, manifest_text};
-use protocol::manifest::{Entry, Manifest, ManifestError};
+use protocol::manifest::{Manifest, ManifestError};
 use sandbox::Code;
 use thiserror::Error;
 use tokio::sync::Mutex;
@@ -24,6 +23,7 @@ use crate::cache::{Cache, CacheError, copy_verified, touch};
 use crate::clear::remove_tree;
 use crate::identity::make_directory;
 use crate::stamp::{Changed, Stamps};
+use crate::tree::{self, TreeError};
 
 /// Largest manifest that is read.
 const MAX_MANIFEST: u64 = 64 << 20;
@@ -49,6 +49,15 @@ pub(crate) enum ApplicationError {
     },
     #[error("'{path}' of the application was changed on this client's disk")]
     Tampered { path: String },
+}
+
+impl From<TreeError> for ApplicationError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Differs { path } => ApplicationError::Tampered { path },
+            TreeError::Disk { path, source } => ApplicationError::Disk { path, source },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -117,9 +126,10 @@ impl Applications {
         let verified = self.stamps(&manifest_hash).is_some();
         if root.is_dir() && !verified {
             // Made by an earlier run of this client, or changed since: trusted only after a look at every byte.
-            let (checked, tree) = (manifest.clone(), root.clone());
-            let intact = tokio::task::spawn_blocking(move || check_tree(&checked, &tree)).await;
-            if !matches!(intact, Ok(Ok(()))) {
+            let (checked, below) = (manifest.clone(), root.clone());
+            let looked = tokio::task::spawn_blocking(move || tree::check(&checked, &below)).await;
+            if let Err(error) = looked.expect("looking at a tree does not panic") {
+                tracing::warn!(%error, tree = %root.display(), "an application on this disk was changed");
                 remove_tree(&root).map_err(disk(&root))?;
             }
         }
@@ -181,20 +191,13 @@ impl Applications {
 
     async fn make(&self, manifest: &Manifest, root: &Path, cache: &Cache) -> Result<(), ApplicationError> {
         let fresh = root.with_extension("new");
-        let plan: Vec<(String, Entry, PathBuf)> = manifest
-            .entries
-            .iter()
-            .map(|(path, entry)| {
-                let source = match entry {
-                    Entry::File { hash, .. } => cache.path(hash),
-                    Entry::Symlink { .. } | Entry::Directory => PathBuf::new(),
-                };
-                (path.clone(), entry.clone(), source)
-            })
-            .collect();
-        let building = fresh.clone();
-        let built = tokio::task::spawn_blocking(move || build(&building, &plan)).await;
-        built.expect("building a tree does not panic")?;
+        let (manifest, building) = (manifest.clone(), fresh.clone());
+        let sources: HashMap<BlobHash, PathBuf> =
+            manifest.blobs().into_keys().map(|hash| (hash, cache.path(&hash))).collect();
+        // The name of a blob in the cache says what it was when it came; a disk can be changed since.
+        let copy = move |hash: &BlobHash, target: &Path| copy_verified(&sources[hash], target, hash);
+        let laid_out = tokio::task::spawn_blocking(move || tree::lay_out(&manifest, &building, copy)).await;
+        laid_out.expect("laying out a tree does not panic")?;
         fs::rename(&fresh, root).map_err(disk(root))
     }
 
@@ -237,68 +240,6 @@ impl Applications {
 fn disk(path: &Path) -> impl Fn(io::Error) -> ApplicationError {
     let path = path.to_owned();
     move |source| ApplicationError::Disk { path: path.clone(), source }
-}
-
-fn build(root: &Path, plan: &[(String, Entry, PathBuf)]) -> Result<(), ApplicationError> {
-    if root.exists() {
-        remove_tree(root).map_err(disk(root))?;
-    }
-    fs::create_dir_all(root).map_err(disk(root))?;
-    for (path, entry, source) in plan {
-        let target = root.join(path.trim_start_matches('/'));
-        let parent = target.parent().unwrap_or(root);
-        fs::create_dir_all(parent).map_err(disk(parent))?;
-        match entry {
-            Entry::Directory => fs::create_dir_all(&target).map_err(disk(&target))?,
-            Entry::Symlink { target: to } => symlink(to, &target).map_err(disk(&target))?,
-            Entry::File { hash, kind, .. } => {
-                // The name of a blob in the cache says what it was when it came; a disk can be changed since.
-                if !copy_verified(source, &target, hash).map_err(disk(&target))? {
-                    return Err(ApplicationError::Tampered { path: path.clone() });
-                }
-                let mode = fs::Permissions::from_mode(kind.mode());
-                fs::set_permissions(&target, mode).map_err(disk(&target))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Whether a tree still is what its manifest says.
-fn check_tree(manifest: &Manifest, root: &Path) -> Result<(), ApplicationError> {
-    for (path, entry) in &manifest.entries {
-        let target = root.join(path.trim_start_matches('/'));
-        let tampered = || ApplicationError::Tampered { path: path.clone() };
-        let found = fs::symlink_metadata(&target).map_err(|_| tampered())?;
-        let intact = match entry {
-            Entry::Directory => found.is_dir(),
-            Entry::Symlink { target: to } => fs::read_link(&target).is_ok_and(|link| link == Path::new(to)),
-            Entry::File { hash, size, kind } => {
-                found.is_file()
-                    && found.len() == *size
-                    && found.permissions().mode() & 0o7777 == kind.mode()
-                    && hash_file(&target).map_err(disk(&target))? == *hash
-            }
-        };
-        if !intact {
-            tracing::warn!(path, tree = %root.display(), "an application's file was changed on this disk");
-            return Err(tampered());
-        }
-    }
-    Ok(())
-}
-
-/// The BLAKE3 hash of a file, read in constant memory.
-pub(crate) fn hash_file(path: &Path) -> io::Result<BlobHash> {
-    let mut file = File::open(path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(BlobHash(*hasher.finalize().as_bytes())),
-            read => hasher.update(&buffer[..read]),
-        };
-    }
 }
 
 fn touch_directory(root: &Path) {

@@ -17,6 +17,7 @@ mod identity;
 mod inventory;
 mod lease;
 mod stamp;
+pub mod tree;
 mod verdict;
 mod work;
 

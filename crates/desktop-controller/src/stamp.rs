@@ -12,7 +12,7 @@ use std::path::Path;
 use model::BlobHash;
 use protocol::manifest::{Entry, Manifest};
 
-use crate::application::hash_file;
+use crate::tree::{hash_file, place};
 
 /// What a file of an application was like when its content was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Stamps {
             _ => None,
         });
         let stamps = code.map(|(path, hash)| {
-            let metadata = fs::symlink_metadata(below(root, path))?;
+            let metadata = fs::symlink_metadata(place(root, path))?;
             Ok(Stamp { path: path.clone(), hash: *hash, state: State::of(&metadata) })
         });
         stamps.collect::<io::Result<_>>().map(Stamps)
@@ -78,7 +78,7 @@ impl Stamps {
     /// The first file that is gone or has another content, kind or mode.
     pub(crate) fn check(mut self, root: &Path) -> Result<Self, Changed> {
         for stamp in &mut self.0 {
-            let path = below(root, &stamp.path);
+            let path = place(root, &stamp.path);
             let found = fs::symlink_metadata(&path).ok().map(|metadata| State::of(&metadata));
             if found == Some(stamp.state) {
                 continue;
@@ -94,10 +94,6 @@ impl Stamps {
     }
 }
 
-fn below(root: &Path, path: &str) -> std::path::PathBuf {
-    root.join(path.trim_start_matches('/'))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
@@ -111,7 +107,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let files = [("/p", FileKind::Program), ("/l.so", FileKind::Library), ("/d", FileKind::Data)];
         let entries = files.map(|(path, kind)| {
-            let target = below(root.path(), path);
+            let target = place(root.path(), path);
             fs::write(&target, path).unwrap();
             fs::set_permissions(&target, fs::Permissions::from_mode(kind.mode())).unwrap();
             let hash = BlobHash(*blake3::hash(path.as_bytes()).as_bytes());

@@ -1,8 +1,10 @@
 //! Where the content of an application's files comes from.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use model::BlobHash;
 
 use crate::redirect::Patch;
 
@@ -46,15 +48,35 @@ impl Source {
         }
     }
 
-    /// Writes the content to a file that is made for it.
+    /// Writes the content to a file that is made for it; the hash is of what was written.
     ///
     /// # Errors
     /// As for [`Source::read`], or a file that can't be written.
-    pub fn copy_to(&self, target: &Path) -> io::Result<()> {
+    pub fn copy_to(&self, target: &Path) -> io::Result<BlobHash> {
+        let mut hashing = Hashing { file: File::create_new(target)?, hasher: blake3::Hasher::new() };
         match self {
-            Source::File(path) => fs::copy(path, target).map(drop),
-            Source::Rewritten { .. } | Source::BuiltIn(_) => fs::write(target, self.read()?),
+            Source::File(path) => drop(io::copy(&mut File::open(path)?, &mut hashing)?),
+            Source::Rewritten { .. } | Source::BuiltIn(_) => hashing.write_all(&self.read()?)?,
         }
+        Ok(BlobHash(*hashing.hasher.finalize().as_bytes()))
+    }
+}
+
+/// Hashes what it writes, so that what is hashed is what was written.
+struct Hashing {
+    file: File,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

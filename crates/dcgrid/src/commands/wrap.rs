@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use desktop_controller::tree::{self, TreeError};
 use model::{BlobHash, ByteSize};
 use protocol::manifest::Entry;
 use serde::Serialize;
 
 use crate::args::WrapArgs;
-use crate::commands::evm::tree::lay_out;
 use crate::exit::{Exit, fault};
 use crate::output;
 
@@ -73,11 +73,26 @@ pub fn run(args: &WrapArgs, json: bool) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Lays the application out as a client does.
 fn unpack(wrapped: &wrap::Wrapped, directory: &Path) -> anyhow::Result<()> {
     if directory.exists() {
         let message = format!("'{}' is there already", directory.display());
         return Err(fault(Exit::Usage, message, "name a directory that does not exist"));
     }
     lay_out(wrapped, directory)
+}
+
+/// Lays an application out as a client does, from the files that were wrapped.
+///
+/// # Errors
+/// A file that was changed since, or a disk that fails.
+pub fn lay_out(wrapped: &wrap::Wrapped, root: &Path) -> anyhow::Result<()> {
+    let copy =
+        |hash: &BlobHash, target: &Path| wrapped.sources[hash].copy_to(target).map(|found| found == *hash);
+    match tree::lay_out(&wrapped.manifest, root, copy) {
+        Err(TreeError::Differs { path }) => {
+            let message = format!("the source of '{path}' changed while it was read");
+            Err(fault(Exit::Usage, message, "try again when nothing writes to it"))
+        }
+        laid_out => Ok(laid_out?),
+    }
 }

@@ -15,15 +15,16 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use desktop_controller::remove_tree;
+use desktop_controller::{remove_tree, tree};
 use model::BlobHash;
 use protocol::manifest::{Entry, Manifest};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::seal::Seal;
-use super::tree;
+use crate::commands::wrap::lay_out;
 use crate::exit::{Exit, fault};
+use crate::output;
 use crate::settings::user_directory;
 
 /// Applications kept; of those that nobody uses, the ones used longest ago go.
@@ -129,12 +130,18 @@ impl Cache {
         let seal: Option<Seal> =
             fs::read(&seal_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let unread = seal.as_ref().and_then(|seal| seal.check(&paths));
-        match unread {
-            Some(unread) if unread.is_empty() => {}
-            Some(unread) if tree::are_intact(&manifest, &root, &unread) => seal_tree(&seal_path, &paths)?,
-            _ if tree::is_intact(&manifest, &root) => seal_tree(&seal_path, &paths)?,
-            _ => return Ok(None),
+        let looked = match &unread {
+            Some(unread) if unread.is_empty() => {
+                return Ok(Some(Application { root, manifest, _used: used }));
+            }
+            Some(unread) => tree::check_some(&manifest, &root, unread),
+            None => tree::check(&manifest, &root),
+        };
+        if let Err(error) = looked {
+            output::note(&format!("evm: in '{}' {error}: tampering, laid out anew", root.display()));
+            return Ok(None);
         }
+        seal_tree(&seal_path, &paths)?;
         Ok(Some(Application { root, manifest, _used: used }))
     }
 
@@ -145,7 +152,7 @@ impl Cache {
         for old in [&directory, &fresh] {
             remove_tree(old).with_context(context)?;
         }
-        tree::lay_out(wrapped, &fresh.join("root"))?;
+        lay_out(wrapped, &fresh.join("root"))?;
         fs::write(fresh.join("manifest"), wrapped.manifest.encode()).with_context(context)?;
         fs::rename(&fresh, &directory).with_context(context)?;
         let root = directory.join("root");

@@ -11,7 +11,6 @@ mod place;
 mod run;
 mod seal;
 mod streams;
-pub mod tree;
 
 use std::process::ExitCode;
 
