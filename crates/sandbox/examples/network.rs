@@ -40,7 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let bare = show(&format!("{act} bare"), &mut bare);
         let brokered = show(&format!("{act} brokered"), &mut brokered);
-        println!("{act}: brokered / bare, best of {rounds}: {:.2}", brokered / bare);
+        let (best, median) = (brokered.best / bare.best, brokered.median / bare.median);
+        println!("{act}: brokered / bare of {rounds}: best {best:.2} median {median:.2}");
     }
     for act in ["send", "receive"] {
         let bytes = RATE * RATE_SECONDS;
@@ -54,12 +55,18 @@ fn mega(bytes: u64, seconds: f64) -> f64 {
     bytes as f64 / seconds / 1e6
 }
 
-/// Prints the figures; returns the best.
-fn show(name: &str, figures: &mut [f64]) -> f64 {
+/// What came of one kind of connection, in MB/s.
+struct Shown {
+    best: f64,
+    median: f64,
+}
+
+/// Prints the figures and sums them up.
+fn show(name: &str, figures: &mut [f64]) -> Shown {
     figures.sort_by(f64::total_cmp);
     let (best, median) = (figures[figures.len() - 1], figures[figures.len() / 2]);
     println!("{name:17} best {best:5.0} median {median:5.0} worst {:5.0}", figures[0]);
-    best
+    Shown { best, median }
 }
 
 /// Takes what it is sent until the end, unless the first word says how much is wanted of it.

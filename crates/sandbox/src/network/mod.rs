@@ -13,7 +13,7 @@
 //!
 //! | process | what it does | what it may |
 //! | --- | --- | --- |
-//! | VM Portal | makes the listeners, hands them out, forgets them (`inside`) | has the namespace's capabilities then |
+//! | VM Portal | makes the listeners, hands them out, forgets them (`inside`, `loopback`) | has the namespace's capabilities then |
 //! | broker | accepts, connects, relays (`broker`, `connection`, `flow`, `bucket`) | nothing: own user id, no files, few calls (`confine`) |
 //! | resolver | looks up the names that the job has, and no others (`resolver`) | reads files and asks the host's DNS |
 //!
@@ -29,6 +29,7 @@ mod confine;
 mod connection;
 mod flow;
 mod inside;
+mod loopback;
 mod reach;
 mod resolver;
 mod routes;

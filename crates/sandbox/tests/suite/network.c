@@ -91,11 +91,13 @@ static int look(const char *host, const char *port) {
     int fd = reach(host, port), one = 1, got = 0;
     if (fd < 0) return say("connect", -1);
     struct sockaddr_in peer;
-    socklen_t length = sizeof peer, size = sizeof got;
+    char congestion[16];
+    socklen_t length = sizeof peer, size = sizeof got, most = sizeof congestion;
     getpeername(fd, (void *)&peer, &length);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &got, &size);
-    printf("%s %d %d\n", inet_ntoa(peer.sin_addr), ntohs(peer.sin_port), got);
+    getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, &most);
+    printf("%s %d %d %s\n", inet_ntoa(peer.sin_addr), ntohs(peer.sin_port), got, congestion);
     return 0;
 }
 

@@ -157,7 +157,7 @@ fn an_endpoint_that_the_job_names_is_reached() {
     let outcome = run(&mut bench, &[&four.endpoint()], &["get", &mapped, &four.port(), "mapped\n"]);
     assert_eq!(outcome.ok(), "mapped\n");
     let outcome = run(&mut bench, &[&four.endpoint()], &["look", &four.host(), &four.port()]);
-    let expect = format!("{} {} 1\n", four.host(), four.port());
+    let expect = format!("{} {} 1 reno\n", four.host(), four.port());
     assert_eq!(outcome.ok(), expect);
 }
 
