@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use model::network::Reach;
 use model::plan::{Content, Input};
 use model::{
     BlobHash, ByteSize, Capacity, ClientId, Counts, Crash, Dialog, DisplaySize, FailureReason, Fence,
@@ -46,7 +47,7 @@ fn hash(byte: u8) -> BlobHash {
     BlobHash([byte; 32])
 }
 
-const PERMITS: Permits = Permits { network: true, display: false };
+const PERMITS: Permits = Permits { network: Reach::Elsewhere, display: false };
 
 fn inventory() -> Inventory {
     Inventory {
