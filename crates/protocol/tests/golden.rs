@@ -156,7 +156,7 @@ fn every_failure_reason() {
         FailureReason::Dialog { dialog: Dialog { title: text("Error"), text: Some(text("no file")) } },
         FailureReason::CpuLimit { limit: Duration::from_secs(60), used: Duration::from_millis(60_100) },
         FailureReason::MemoryLimit { limit: ByteSize(1), peak: ByteSize(2) },
-        FailureReason::RuntimeMax { limit: Duration::from_secs(60) },
+        FailureReason::RuntimeMax { limit: Duration::from_secs(60), dialog: None },
         FailureReason::RuntimeMin { limit: Duration::from_secs(60), ran: Duration::from_millis(5) },
         FailureReason::ProcessLimit { limit: 256, peak: 256 },
         FailureReason::DiskLimit { limit: ByteSize(1), used: ByteSize(2) },
