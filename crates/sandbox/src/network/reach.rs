@@ -89,8 +89,8 @@ mod tests {
         }
         let mapped = access(&["[::ffff:127.0.0.1]:80"]);
         assert!(check(&mapped, Nearby::Refused).is_err());
-        for nowhere in ["0.0.0.0:80", "[ff02::1]:80", "localhost:80"] {
-            assert!(check(&access(&[nowhere]), Nearby::Named).is_err(), "{nowhere}");
+        for nobody in ["0.0.0.0:80", "[ff02::1]:80", "localhost:80"] {
+            assert!(check(&access(&[nobody]), Nearby::Named).is_err(), "{nobody}");
         }
     }
 
