@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 #![cfg(test)]
 
-mod alone;
 mod bench;
 mod dialogs;
 mod grid;

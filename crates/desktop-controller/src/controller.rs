@@ -8,7 +8,6 @@ use link::ClientLink;
 use link::client::ClientKeys;
 use link::http::Address;
 use link::trust::Trust;
-use model::network::Reach;
 use model::{BlobHash, ByteSize, Permits};
 use protocol::token::{Token, TokenKind};
 use sandbox::{Launcher, Nearby};
@@ -46,6 +45,8 @@ pub struct Config {
     pub cache_limit: ByteSize,
     /// What subjobs may have besides room.
     pub permits: Permits,
+    /// Whether the network, where it is permitted, begins at this machine itself.
+    pub nearby: Nearby,
 }
 
 /// A client that has joined and is ready to run.
@@ -84,7 +85,7 @@ impl Controller {
             cache: Cache::open(config.state.join("cache"), config.cache_limit, config.disk_floor)?,
             applications: Applications::open(config.state.join("applications"), membership.grid_key)?,
             attempts,
-            launcher: Launcher { nearby: nearby(config.permits.network), ..Launcher::new(tag) },
+            launcher: Launcher { nearby: config.nearby, ..Launcher::new(tag) },
             permits: config.permits,
             keys,
         };
@@ -100,13 +101,6 @@ impl Controller {
         let result = work.until(&mut stop).await;
         work.farewell().await;
         result
-    }
-}
-
-fn nearby(permitted: Reach) -> Nearby {
-    match permitted {
-        Reach::Nothing | Reach::Elsewhere => Nearby::Refused,
-        Reach::Nearby => Nearby::Named,
     }
 }
 

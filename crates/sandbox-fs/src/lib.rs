@@ -10,6 +10,7 @@
 
 mod contents;
 mod files;
+pub mod fuse;
 mod layer;
 mod limits;
 pub mod operations;

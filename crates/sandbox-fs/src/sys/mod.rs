@@ -2,6 +2,8 @@
 //! here.
 #![allow(unsafe_code)]
 
+mod device;
 mod memory;
 
+pub(crate) use device::clone_fuse_device;
 pub(crate) use memory::{Locked, Wiped};

@@ -7,7 +7,6 @@ mod cache;
 mod ending;
 mod explain;
 mod files;
-mod pictures;
 mod place;
 mod run;
 mod seal;
