@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![cfg(test)]
 
+mod alone;
 mod bench;
 mod dialogs;
 mod grid;

@@ -77,7 +77,7 @@ fn a_job_that_needs_the_network_runs_where_the_owner_permits_it_and_reaches_what
     grid.file("job.toml", command + &keys + aggregate);
     let job = grid.cli(&["submit", "job.toml"]).ok().trim().to_owned();
     grid.wait_until("the job says why it waits", |grid| {
-        grid.cli(&["show", &job]).ok().contains("none of 1 clients permits connections to the network")
+        grid.cli(&["show", &job]).ok().contains("none of 1 clients permits connections to its own machine")
     });
     // One that needs nothing of the kind goes first.
     assert_eq!(grid.cli(&["run", "--", "echo", "hi"]).ok(), "hi\n");

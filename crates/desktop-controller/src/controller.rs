@@ -8,6 +8,7 @@ use link::ClientLink;
 use link::client::ClientKeys;
 use link::http::Address;
 use link::trust::Trust;
+use model::network::Reach;
 use model::{BlobHash, ByteSize, Permits};
 use protocol::token::{Token, TokenKind};
 use sandbox::{Launcher, Nearby};
@@ -45,8 +46,6 @@ pub struct Config {
     pub cache_limit: ByteSize,
     /// What subjobs may have besides room.
     pub permits: Permits,
-    /// Whether the network, where it is permitted, begins at this machine itself.
-    pub nearby: Nearby,
 }
 
 /// A client that has joined and is ready to run.
@@ -85,7 +84,7 @@ impl Controller {
             cache: Cache::open(config.state.join("cache"), config.cache_limit, config.disk_floor)?,
             applications: Applications::open(config.state.join("applications"), membership.grid_key)?,
             attempts,
-            launcher: Launcher { nearby: config.nearby, ..Launcher::new(tag) },
+            launcher: Launcher { nearby: nearby(config.permits.network), ..Launcher::new(tag) },
             permits: config.permits,
             keys,
         };
@@ -101,6 +100,13 @@ impl Controller {
         let result = work.until(&mut stop).await;
         work.farewell().await;
         result
+    }
+}
+
+fn nearby(permitted: Reach) -> Nearby {
+    match permitted {
+        Reach::Nothing | Reach::Elsewhere => Nearby::Refused,
+        Reach::Nearby => Nearby::Named,
     }
 }
 

@@ -19,7 +19,9 @@ const DISK_FULL: ByteSize = ByteSize::mib(8);
 pub(crate) fn failure(exit: &Exit, runtime_min: Duration) -> Option<FailureReason> {
     let met = exit.hit.map(|hit| match hit {
         LimitHit::Memory { limit, peak } => FailureReason::MemoryLimit { limit, peak },
-        LimitHit::Wall { limit } => FailureReason::RuntimeMax { limit },
+        LimitHit::Wall { limit } => {
+            FailureReason::RuntimeMax { limit, dialog: exit.dialogs.last().map(|last| last.dialog.clone()) }
+        }
         LimitHit::Cpu { limit, used } => FailureReason::CpuLimit { limit, used },
         LimitHit::Processes { limit, peak } => FailureReason::ProcessLimit { limit, peak },
         LimitHit::Disk { limit, used } => FailureReason::DiskLimit { limit, used },
@@ -145,6 +147,11 @@ mod tests {
         let crowded = Some(LimitHit::Processes { limit: 16, peak: 16 });
         check(Ended::Code(0), None, None);
         check(Ended::Code(3), None, Some(FailureReason::ExitCode { code: 3 }));
+        check(
+            Ended::Signal(9),
+            Some(LimitHit::Wall { limit }),
+            Some(FailureReason::RuntimeMax { limit, dialog: None }),
+        );
         check(Ended::Signal(9), cpu, Some(FailureReason::CpuLimit { limit, used }));
         // A program that was refused a thread and did well all the same did well.
         check(Ended::Code(0), crowded, None);
@@ -152,6 +159,16 @@ mod tests {
         let why = || "it fell silent".to_owned();
         check(Ended::Lost(why()), None, Some(FailureReason::PortalLost { why: why() }));
         assert_eq!(FailureReason::PortalLost { why: why() }.class(), FailureClass::ClientFault);
+    }
+
+    #[test]
+    fn a_dialog_may_be_why_a_program_ran_for_too_long() {
+        let limit = Duration::from_secs(60);
+        let dialog = model::Dialog { title: "Sure?".into(), text: None };
+        let closed = sandbox::ClosedDialog { dialog: dialog.clone(), picture: Vec::new() };
+        let ended = exit(Ended::Signal(9), Some(LimitHit::Wall { limit }));
+        let found = failure(&Exit { dialogs: vec![closed], ..ended }, Duration::ZERO);
+        assert_eq!(found, Some(FailureReason::RuntimeMax { limit, dialog: Some(dialog) }));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Resources;
+use crate::network::Reach;
 use crate::units::ByteSize;
 
 /// What a client tells of itself when it registers and whenever it changes. Hints for people and for matching:
@@ -28,8 +29,8 @@ pub struct Inventory {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Permits {
-    /// Connections from the client's machine to the endpoints that the job names.
-    pub network: bool,
+    /// Connections from the client's machine to the endpoints that the job names, as far as this.
+    pub network: Reach,
     /// A private display, with an X server of the application's own.
     pub display: bool,
 }
@@ -37,7 +38,7 @@ pub struct Permits {
 impl Permits {
     /// Whether all that is needed is permitted.
     pub fn cover(self, needs: Permits) -> bool {
-        (self.network || !needs.network) && (self.display || !needs.display)
+        self.network >= needs.network && (self.display || !needs.display)
     }
 }
 
@@ -72,7 +73,7 @@ mod tests {
     #[test]
     fn a_subjob_goes_only_where_it_has_room_and_what_it_needs_is_permitted() {
         let free = |permits| Capacity { cpus: 2, memory: ByteSize::gib(4), disk: ByteSize::gib(4), permits };
-        let (nothing, network) = (Permits::default(), Permits { network: true, display: false });
+        let (nothing, network) = (Permits::default(), Permits { network: Reach::Elsewhere, display: false });
         let check = |permits, cpus, needs, expect: Option<u32>| {
             let left = free(permits).take(&Resources { cpus, needs, ..Resources::default() });
             assert_eq!(left.map(|left| left.cpus), expect);
@@ -81,6 +82,9 @@ mod tests {
         check(nothing, 3, nothing, None);
         check(nothing, 1, network, None);
         check(network, 1, network, Some(1));
-        check(network, 1, Permits { network: true, display: true }, None);
+        check(network, 1, Permits { display: true, ..network }, None);
+        let nearby = Permits { network: Reach::Nearby, display: false };
+        check(network, 1, nearby, None);
+        check(nearby, 1, network, Some(1));
     }
 }

@@ -49,8 +49,12 @@ pub enum FailureReason {
     MemoryLimit { limit: ByteSize, peak: ByteSize },
     /// Its processes together took more processor time than the limit.
     CpuLimit { limit: Duration, used: Duration },
-    /// It ran longer than `runtime_max`.
-    RuntimeMax { limit: Duration },
+    /// It ran longer than `runtime_max`; perhaps since a window of it was closed that had waited for somebody.
+    RuntimeMax {
+        limit: Duration,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dialog: Option<Dialog>,
+    },
     /// It succeeded faster than `runtime_min`.
     RuntimeMin { limit: Duration, ran: Duration },
     /// It tried to start more processes and threads than the limit.
@@ -128,10 +132,7 @@ impl fmt::Display for FailureReason {
                 write!(f, "the program was ended by signal {signal} ({})", signal_name(*signal))?;
                 crash.as_ref().map_or(Ok(()), |crash| write_crash(f, crash))
             }
-            FailureReason::Dialog { dialog: Dialog { title, text } } => {
-                write!(f, "a window '{title}' waited for somebody and was closed")?;
-                text.as_ref().map_or(Ok(()), |text| write!(f, "; it said: {text}"))
-            }
+            FailureReason::Dialog { dialog } => write_dialog(f, dialog),
             FailureReason::MemoryLimit { limit, peak } => {
                 write!(
                     f,
@@ -144,8 +145,11 @@ impl fmt::Display for FailureReason {
                 display_duration(*used),
                 display_duration(*limit)
             ),
-            FailureReason::RuntimeMax { limit } => {
-                write!(f, "ran longer than limits.runtime_max = {}", display_duration(*limit))
+            FailureReason::RuntimeMax { limit, dialog } => {
+                write!(f, "ran longer than limits.runtime_max = {}", display_duration(*limit))?;
+                let Some(dialog) = dialog else { return Ok(()) };
+                f.write_str("; it may have waited for an answer: ")?;
+                write_dialog(f, dialog)
             }
             FailureReason::RuntimeMin { limit, ran } => write!(
                 f,
@@ -179,6 +183,11 @@ impl fmt::Display for FailureReason {
             FailureReason::Evicted { why } => write!(f, "the client gave it up: {why}"),
         }
     }
+}
+
+fn write_dialog(f: &mut fmt::Formatter<'_>, Dialog { title, text }: &Dialog) -> fmt::Result {
+    write!(f, "a window '{title}' waited for somebody and was closed")?;
+    text.as_ref().map_or(Ok(()), |text| write!(f, "; it said: {text}"))
 }
 
 /// Where and on what, with the innermost frames: the whole backtrace is in the value.
@@ -221,6 +230,17 @@ mod tests {
         assert!(!FailureReason::LeaseExpired.is_strike());
         assert!(!FailureReason::Evicted { why: "owner".into() }.is_strike());
         assert!(FailureReason::ExitCode { code: 1 }.is_strike());
+    }
+
+    #[test]
+    fn a_program_that_was_asked_something_may_have_waited_for_the_answer() {
+        let dialog = Some(Dialog { title: "Sure?".into(), text: None });
+        let reason = FailureReason::RuntimeMax { limit: Duration::from_secs(60), dialog };
+        assert_eq!(
+            reason.to_string(),
+            "ran longer than limits.runtime_max = 1m00s; it may have waited for an answer: a window 'Sure?' waited for \
+             somebody and was closed"
+        );
     }
 
     #[test]

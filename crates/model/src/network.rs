@@ -1,6 +1,6 @@
 //! Where a subjob may connect to, and how fast (§4.3.3.4).
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
 use std::str::FromStr;
 
@@ -19,6 +19,66 @@ pub struct NetworkAccess {
     pub allow: Vec<Endpoint>,
     /// Bytes per second over all its connections, each way; unbounded if absent.
     pub rate: Option<ByteSize>,
+}
+
+impl NetworkAccess {
+    /// The least that a client's owner must permit for it.
+    pub fn reach(&self) -> Reach {
+        let reach = |endpoint: &Endpoint| match endpoint.host.place() {
+            Place::Near => Reach::Nearby,
+            Place::Elsewhere | Place::Nowhere(_) => Reach::Elsewhere,
+        };
+        self.allow.iter().map(reach).max().unwrap_or_default()
+    }
+}
+
+/// How much of the network; each includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    #[default]
+    Nothing,
+    /// Other machines.
+    Elsewhere,
+    /// The client's own machine and its own link too, where a job names the very address.
+    Nearby,
+}
+
+/// Where a host leads, as far as its text tells: what a name turns out to be is for its user to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Elsewhere,
+    /// The machine that connects, or a neighbor that no router lets others reach.
+    Near,
+    /// To no other host, whoever connects; with the reason, for people.
+    Nowhere(&'static str),
+}
+
+impl Place {
+    pub fn of(address: IpAddr) -> Place {
+        const NOBODY: Place = Place::Nowhere("that is the address of no single host");
+        match address.to_canonical() {
+            IpAddr::V4(address) if address.octets()[0] == 0 => NOBODY,
+            IpAddr::V4(address) if address.is_multicast() || address == Ipv4Addr::BROADCAST => NOBODY,
+            IpAddr::V4(address) if address.is_loopback() || address.is_link_local() => Place::Near,
+            IpAddr::V6(address) if address.is_multicast() || address == Ipv6Addr::UNSPECIFIED => NOBODY,
+            IpAddr::V6(address) if address.is_loopback() || address.is_unicast_link_local() => Place::Near,
+            _ => Place::Elsewhere,
+        }
+    }
+}
+
+impl Host {
+    pub fn place(&self) -> Place {
+        match self {
+            Host::Address(address) => Place::of(*address),
+            // In the subjob's own /etc/hosts, or by RFC 6761.
+            Host::Name(name) if name == "subjob" || name == "localhost" || name.ends_with(".localhost") => {
+                Place::Nowhere("that name is the subjob itself")
+            }
+            Host::Name(_) => Place::Elsewhere,
+        }
+    }
 }
 
 /// `10.2.0.5:5432`, `[2001:db8::7]:443` or `db.example:5432`.
@@ -128,6 +188,37 @@ mod tests {
             check(text, Some(text));
         }
         check("DB.Example.:5432", Some("db.example:5432"));
+    }
+
+    #[test]
+    fn a_host_says_how_near_it_is() {
+        let place = |texts: &[&str], expect: fn(Place) -> bool| {
+            for text in texts {
+                let endpoint: Endpoint = format!("{text}:80").parse().unwrap();
+                assert!(expect(endpoint.host.place()), "{text}: {:?}", endpoint.host.place());
+            }
+        };
+        let elsewhere =
+            ["10.2.0.5", "[2001:db8::7]", "192.168.1.1", "[fd00::1]", "db.example", "localhost.example"];
+        place(&elsewhere, |place| place == Place::Elsewhere);
+        let near = ["127.0.0.1", "127.8.8.8", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "[fe80::1]"];
+        place(&near, |place| place == Place::Near);
+        let nobody =
+            ["0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255", "[::]", "[ff02::1]", "[::ffff:0.0.0.0]"];
+        place(&nobody, |place| matches!(place, Place::Nowhere(why) if why.contains("no single host")));
+        let own = ["localhost", "LocalHost.", "a.localhost", "subjob"];
+        place(&own, |place| matches!(place, Place::Nowhere(why) if why.contains("the subjob itself")));
+    }
+
+    #[test]
+    fn what_must_be_permitted_is_what_the_nearest_endpoint_needs() {
+        let check = |allow: &[&str], expect| {
+            let allow = allow.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(NetworkAccess { allow, rate: None }.reach(), expect);
+        };
+        check(&[], Reach::Nothing);
+        check(&["db.example:80"], Reach::Elsewhere);
+        check(&["db.example:80", "127.0.0.1:80", "10.2.0.5:80"], Reach::Nearby);
     }
 
     #[test]

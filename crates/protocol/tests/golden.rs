@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use model::network::Reach;
 use model::plan::{Content, Input};
 use model::{
     BlobHash, ByteSize, Capacity, ClientId, Counts, Crash, Dialog, DisplaySize, FailureReason, Fence,
@@ -46,7 +47,7 @@ fn hash(byte: u8) -> BlobHash {
     BlobHash([byte; 32])
 }
 
-const PERMITS: Permits = Permits { network: true, display: false };
+const PERMITS: Permits = Permits { network: Reach::Elsewhere, display: false };
 
 fn inventory() -> Inventory {
     Inventory {
@@ -155,7 +156,7 @@ fn every_failure_reason() {
         FailureReason::Dialog { dialog: Dialog { title: text("Error"), text: Some(text("no file")) } },
         FailureReason::CpuLimit { limit: Duration::from_secs(60), used: Duration::from_millis(60_100) },
         FailureReason::MemoryLimit { limit: ByteSize(1), peak: ByteSize(2) },
-        FailureReason::RuntimeMax { limit: Duration::from_secs(60) },
+        FailureReason::RuntimeMax { limit: Duration::from_secs(60), dialog: None },
         FailureReason::RuntimeMin { limit: Duration::from_secs(60), ran: Duration::from_millis(5) },
         FailureReason::ProcessLimit { limit: 256, peak: 256 },
         FailureReason::DiskLimit { limit: ByteSize(1), used: ByteSize(2) },

@@ -1,5 +1,6 @@
 //! Why a job waits: how many clients each clause of its request rules out, and which comes nearest.
 
+use model::network::Reach;
 use model::{Capacity, JobId, Resources};
 
 use crate::Scheduler;
@@ -36,7 +37,7 @@ impl Scheduler {
             lack_cpus: count(&|c| c.cpus < class.cpus),
             lack_memory: count(&|c| c.memory < class.memory),
             lack_disk: count(&|c| c.disk < class.disk),
-            refuse_network: count(&|c| class.needs.network && !c.permits.network),
+            refuse_network: count(&|c| class.needs.network > c.permits.network),
             refuse_display: count(&|c| class.needs.display && !c.permits.display),
             nearest: in_touch.iter().copied().max_by_key(|c| {
                 let fits = [
@@ -70,8 +71,12 @@ impl Explanation {
             ),
             (self.lack_disk, format!("{} of disk", class.disk), "resources.disk", nearest.disk.to_string()),
         ];
+        let network = match class.needs.network {
+            Reach::Nearby => ("connections to its own machine and link", "--network nearby"),
+            Reach::Elsewhere | Reach::Nothing => ("connections to the network", "--network allow"),
+        };
         let refusals = [
-            (self.refuse_network, "connections to the network", "--network allow"),
+            (self.refuse_network, network.0, network.1),
             (self.refuse_display, "a display", "--display allow"),
         ];
         if let Some((_, what, option)) = refusals.iter().find(|(count, ..)| count == clients) {

@@ -1,10 +1,11 @@
 //! The scheduler against its own invariants: conservation, fencing, and who is given what.
 
+use model::network::Reach;
 use model::{ByteSize, Permits};
 
 use super::*;
 
-const NOTHING: Permits = Permits { network: false, display: false };
+const NOTHING: Permits = Permits { network: Reach::Nothing, display: false };
 const CLASS: Resources = Resources { cpus: 1, memory: ByteSize(100), disk: ByteSize(100), needs: NOTHING };
 const ROOM: Capacity =
     Capacity { cpus: 8, memory: ByteSize(10_000), disk: ByteSize(10_000), permits: NOTHING };
@@ -202,14 +203,27 @@ fn a_removed_job_leaves_nothing() {
 #[test]
 fn a_job_that_needs_a_permit_waits_for_a_client_that_gives_it() {
     let mut online = job(1, "a", 1);
-    online.class.needs.network = true;
+    online.class.needs.network = Reach::Elsewhere;
     let mut scheduler = scheduler(vec![online, job(2, "b", 1)]);
     let mut granted = |seq, permits| {
         let offer = offer(client(1), seq, Capacity { permits, ..ROOM }, 9);
         scheduler.assign(Timestamp(0), &offer).iter().map(|lease| lease.subjob.job.0).collect::<Vec<_>>()
     };
     assert_eq!(granted(1, NOTHING), [2]);
-    assert_eq!(granted(2, Permits { network: true, display: false }), [1]);
+    assert_eq!(granted(2, Permits { network: Reach::Elsewhere, display: false }), [1]);
+}
+
+#[test]
+fn a_job_that_names_the_client_itself_goes_where_that_is_permitted() {
+    let mut near = job(1, "a", 1);
+    near.class.needs.network = Reach::Nearby;
+    let mut scheduler = scheduler(vec![near]);
+    let mut granted = |seq, network| {
+        let permits = Permits { network, display: false };
+        scheduler.assign(Timestamp(0), &offer(client(1), seq, Capacity { permits, ..ROOM }, 9)).len()
+    };
+    assert_eq!(granted(1, Reach::Elsewhere), 0);
+    assert_eq!(granted(2, Reach::Nearby), 1);
 }
 
 #[test]
@@ -224,10 +238,17 @@ fn a_waiting_job_says_what_it_waits_for() {
          Lower resources.memory, or add a larger client"
     );
     let mut online = job(1, "a", 5);
-    online.class.needs.network = true;
+    online.class.needs.network = Reach::Elsewhere;
     let sentence = self::scheduler(vec![online]).explain(JobId(1), &offers).expect("waits").sentence();
     let expect =
         "none of 1 clients permits connections to the network; start one with `dcgrid client --network";
+    assert!(sentence.contains(expect), "{sentence}");
+    let mut near = job(1, "a", 5);
+    near.class.needs.network = Reach::Nearby;
+    let permits = Permits { network: Reach::Elsewhere, display: false };
+    let near = self::scheduler(vec![near]);
+    let sentence = near.explain(JobId(1), &[Capacity { permits, ..offers[0] }]).expect("waits").sentence();
+    let expect = "connections to its own machine and link; start one with `dcgrid client --network nearby`";
     assert!(sentence.contains(expect), "{sentence}");
     let sentence = scheduler.explain(JobId(1), &[]).expect("waits").sentence();
     assert!(sentence.contains("no client is connected"), "{sentence}");

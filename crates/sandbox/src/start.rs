@@ -62,24 +62,37 @@ pub fn start(launcher: &Launcher, spec: &Spec) -> Result<Running, SandboxError> 
     claim.identity.own_tree(&spec.work)?;
     let stdout = open_output(&spec.stdout, claim.identity)?;
     let stderr = open_output(&spec.stderr, claim.identity)?;
-    let bounds = Bounds { processes: spec.tasks(), ..spec.limits };
-    let group = ControlGroup::create(&launcher.tag, &Hierarchies::detect()?, &bounds);
-    let setup = setup_message(launcher, spec, claim.identity, &group);
 
     let (channel, init_side) = UnixStream::pair().map_err(|source| SandboxError::Channel { source })?;
+    // It starts up while we make its control groups.
     let mut init = spawn_init(launcher, init_side, stdout, stderr)?;
-    let told = message::write(&mut &channel, &setup).and_then(|()| match &spec.stdin {
-        Stdin::Pipe(pipe) => message::send_file(&channel, pipe),
+    match instruct(launcher, spec, claim.identity, &channel) {
+        Ok(group) => Running::watch(begun, spec, claim, group, init, channel),
+        Err(e) => {
+            abandon(&mut init);
+            Err(e)
+        }
+    }
+}
+
+/// Makes the control groups and tells init all that it needs.
+fn instruct(
+    launcher: &Launcher,
+    spec: &Spec,
+    identity: Identity,
+    channel: &UnixStream,
+) -> Result<ControlGroup, SandboxError> {
+    let bounds = Bounds { processes: spec.tasks(), ..spec.limits };
+    let group = ControlGroup::create(&launcher.tag, &Hierarchies::detect()?, &bounds);
+    let setup = setup_message(launcher, spec, identity, &group);
+    let told = message::write(&mut &*channel, &setup).and_then(|()| match &spec.stdin {
+        Stdin::Pipe(pipe) => message::send_file(channel, pipe),
         Stdin::Null | Stdin::File(_) => Ok(()),
     });
-    if let Err(source) = told {
-        abandon(&mut init);
-        return Err(match source.kind() {
-            std::io::ErrorKind::InvalidInput => SandboxError::CommandTooLarge { limit: MAX_MESSAGE },
-            _ => SandboxError::Channel { source },
-        });
-    }
-    Running::watch(begun, spec, claim, group, init, channel)
+    told.map(|()| group).map_err(|source| match source.kind() {
+        std::io::ErrorKind::InvalidInput => SandboxError::CommandTooLarge { limit: MAX_MESSAGE },
+        _ => SandboxError::Channel { source },
+    })
 }
 
 /// Kills an init that never got its setup.

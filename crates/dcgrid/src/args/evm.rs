@@ -55,6 +55,9 @@ pub struct EvmRunArgs {
     /// Give the program a private, invisible display
     #[arg(long)]
     pub gui: bool,
+    /// Where pictures of dialogs go that waited for somebody and were closed [default: ~/.cache/dcgrid/evm/dialogs]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "gui")]
+    pub dialogs: Option<PathBuf>,
     #[command(flatten)]
     pub limits: EvmLimitArgs,
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use desktop_controller::{Config, Controller};
 use model::Permits;
-use sandbox::Nearby;
+use model::network::Reach;
 use tokio::sync::watch;
 
 use crate::args::{ClientArgs, LoginArgs, NetworkPermit, Permit};
@@ -23,12 +23,12 @@ pub async fn run(args: ClientArgs, login: &LoginArgs) -> anyhow::Result<Exit> {
         memory: args.memory,
         disk_floor: args.disk_floor,
         cache_limit: args.cache,
-        nearby: match args.network {
-            NetworkPermit::Nearby => Nearby::Named,
-            NetworkPermit::Refuse | NetworkPermit::Allow => Nearby::Refused,
-        },
         permits: Permits {
-            network: args.network != NetworkPermit::Refuse,
+            network: match args.network {
+                NetworkPermit::Refuse => Reach::Nothing,
+                NetworkPermit::Allow => Reach::Elsewhere,
+                NetworkPermit::Nearby => Reach::Nearby,
+            },
             display: args.display == Permit::Allow,
         },
     };

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use desktop_controller::{Config as ClientConfig, Controller, membership};
+use model::network::Reach;
 use model::{ByteSize, Permits};
 use protocol::api::{Role, TokenGrants};
-use sandbox::Nearby;
 use serde::Serialize;
 use server::{Config as ServerConfig, Server};
 use tokio::sync::watch;
@@ -106,8 +106,7 @@ async fn open_client(server: &Server, url: &str, state: &Path, cpus: u32) -> any
         disk_floor: DISK_FLOOR,
         cache_limit: CACHE_LIMIT,
         // Whoever submits here sits at this machine.
-        permits: Permits { network: true, display: true },
-        nearby: Nearby::Named,
+        permits: Permits { network: Reach::Nearby, display: true },
     };
     Ok(Controller::open(config).await?)
 }

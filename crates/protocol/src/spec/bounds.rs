@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use model::network::Place;
 use model::units::parse_duration;
 use model::{ByteSize, Endpoint, Limits, NetworkAccess, Permits, Resources};
 
@@ -91,11 +92,22 @@ pub(super) fn read_network(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Netwo
 }
 
 fn read_endpoint(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Endpoint> {
-    match reader.text(at)?.parse() {
-        Ok(endpoint) => Some(endpoint),
-        Err(error) => reader.error(at, error.to_string()),
+    let endpoint: Endpoint = match reader.text(at)?.parse() {
+        Ok(endpoint) => endpoint,
+        Err(error) => return reader.error(at, error.to_string()),
+    };
+    match endpoint.host.place() {
+        Place::Nowhere(why) => {
+            let message = format!("a subjob can't be allowed {endpoint}: {why}");
+            reader.error_with(at, message, NAME_A_MACHINE)
+        }
+        Place::Near | Place::Elsewhere => Some(endpoint),
     }
 }
+
+/// What to do about an endpoint that leads nowhere.
+const NAME_A_MACHINE: &str = "name the machine that serves, such as db.example:5432; one server on each client's own \
+                              machine is 127.0.0.1:5432, for clients started with --network nearby";
 
 pub(super) fn read_amount(reader: &mut Reader<'_>, at: &At<'_>) -> Option<NonZeroU64> {
     let size = read_size(reader, at)?;

@@ -93,7 +93,7 @@ fn outline(
     axes: Vec<Axis>,
     split: Option<Split>,
 ) -> Plan {
-    let needs = Permits { network: !spec.network.allow.is_empty(), display: spec.app.gui.is_some() };
+    let needs = Permits { network: spec.network.reach(), display: spec.app.gui.is_some() };
     Plan {
         name: name(spec),
         application,

@@ -6,9 +6,9 @@
 //! sandbox has said so *and* the job names the very address. A name alone never leads there: whoever owns the name
 //! decides what it resolves to, and may change it between two looks.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use model::network::{Host, MAX_ENDPOINTS};
+use model::network::{Host, MAX_ENDPOINTS, Place};
 use model::{Endpoint, NetworkAccess};
 use serde::{Deserialize, Serialize};
 
@@ -22,32 +22,6 @@ pub enum Nearby {
     Refused,
     /// Those that a job names by address. An allowed `127.0.0.1:80` is then the host's, not the subjob's own.
     Named,
-}
-
-/// What an address says about where it leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Elsewhere,
-    /// This machine, or a neighbor that no router lets others reach.
-    Near,
-    /// No single host.
-    Nobody,
-}
-
-fn kind(address: IpAddr) -> Kind {
-    match address.to_canonical() {
-        IpAddr::V4(address) if address.octets()[0] == 0 => Kind::Nobody,
-        IpAddr::V4(address) if address.is_multicast() || address == Ipv4Addr::BROADCAST => Kind::Nobody,
-        IpAddr::V4(address) if address.is_loopback() || address.is_link_local() => Kind::Near,
-        IpAddr::V6(address) if address.is_multicast() || address == Ipv6Addr::UNSPECIFIED => Kind::Nobody,
-        IpAddr::V6(address) if address.is_loopback() || address.is_unicast_link_local() => Kind::Near,
-        _ => Kind::Elsewhere,
-    }
-}
-
-/// Names that mean the subjob itself, in its own `/etc/hosts` or by RFC 6761.
-fn is_own_name(name: &str) -> bool {
-    name == "subjob" || name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Whether a job may have this network.
@@ -65,13 +39,12 @@ pub(crate) fn check(access: &NetworkAccess, nearby: Nearby) -> Result<(), String
 }
 
 fn check_endpoint(endpoint: &Endpoint, nearby: Nearby) -> Result<(), String> {
-    let why = match &endpoint.host {
-        Host::Name(name) if is_own_name(name) => "that name is the subjob itself",
-        Host::Address(address) if kind(*address) == Kind::Nobody => "that is the address of no single host",
-        Host::Address(address) if kind(*address) == Kind::Near && nearby == Nearby::Refused => {
+    let why = match endpoint.host.place() {
+        Place::Nowhere(why) => why,
+        Place::Near if nearby == Nearby::Refused => {
             "that is this machine or its own link, which only its owner can open"
         }
-        Host::Name(_) | Host::Address(_) => return Ok(()),
+        Place::Near | Place::Elsewhere => return Ok(()),
     };
     Err(format!("it allows {endpoint}: {why}"))
 }
@@ -89,10 +62,10 @@ pub(super) fn may_connect(
         let named = Endpoint { host: Host::Address(address), port };
         routes.iter().any(|route| route.endpoint == named)
     };
-    match kind(address) {
-        Kind::Nobody => false,
-        Kind::Elsewhere if !is_own(address) => true,
-        Kind::Elsewhere | Kind::Near => nearby == Nearby::Named && is_named(),
+    match Place::of(address) {
+        Place::Nowhere(_) => false,
+        Place::Elsewhere if !is_own(address) => true,
+        Place::Elsewhere | Place::Near => nearby == Nearby::Named && is_named(),
     }
 }
 
@@ -109,22 +82,15 @@ mod tests {
 
     #[test]
     fn a_job_names_hosts_elsewhere() {
-        for good in ["10.2.0.5:80", "[2001:db8::7]:80", "192.168.1.1:80", "db.example:80", "[fd00::1]:80"] {
-            assert_eq!(check(&access(&[good]), Nearby::Refused), Ok(()), "{good}");
-        }
-        for near in ["127.0.0.1:80", "127.8.8.8:80", "[::1]:80", "169.254.169.254:80", "[fe80::1]:80"] {
+        assert_eq!(check(&access(&["10.2.0.5:80", "db.example:80"]), Nearby::Refused), Ok(()));
+        for near in ["127.0.0.1:80", "[::1]:80", "169.254.169.254:80"] {
             assert!(check(&access(&[near]), Nearby::Refused).is_err(), "{near}");
             assert_eq!(check(&access(&[near]), Nearby::Named), Ok(()), "{near}");
         }
         let mapped = access(&["[::ffff:127.0.0.1]:80"]);
         assert!(check(&mapped, Nearby::Refused).is_err());
-        for bad in
-            ["0.0.0.0:80", "0.1.2.3:80", "224.0.0.1:80", "255.255.255.255:80", "[::]:80", "[ff02::1]:80"]
-        {
-            assert!(check(&access(&[bad]), Nearby::Named).is_err(), "{bad}");
-        }
-        for own in ["localhost:80", "a.localhost:80", "subjob:80"] {
-            assert!(check(&access(&[own]), Nearby::Named).is_err(), "{own}");
+        for nobody in ["0.0.0.0:80", "[ff02::1]:80", "localhost:80"] {
+            assert!(check(&access(&[nobody]), Nearby::Named).is_err(), "{nobody}");
         }
     }
 

@@ -110,18 +110,20 @@ impl Watch {
                 self.press();
             }
         }
-        // The channel is closed: every process that held it has ended or is about to. Its exit follows at once;
-        // an init that somehow hangs on has no purpose any more.
+        // The channel is closed: every process that held it has ended or is about to. An init that somehow hangs on
+        // has no purpose any more.
         if self.end.is_none() {
             let _ = self.init.kill();
+            let _ = self.init.wait();
         }
-        let _ = self.init.wait();
         let wall = self.begun.elapsed();
         self.shared.note_end();
         self.meter.look_last(self.end.as_ref().map(|end| &end.ended), self.end_cpu());
         let exit = self.exit(wall);
         // What can't be removed now is found at the client's next start.
         let _ = self.shared.group().remove();
+        // Only now, because meanwhile the kernel takes down its mounts.
+        let _ = self.init.wait();
         exit
     }
 

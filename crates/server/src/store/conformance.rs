@@ -98,7 +98,7 @@ fn a_restarted_server_finds_what_was_committed() {
             disk: ByteSize(2),
             kernel: "6".into(),
             version: "0".into(),
-            permits: Permits { network: true, display: false },
+            permits: Permits { network: model::network::Reach::Elsewhere, display: false },
         };
         let mut store = open();
         let batch = [

@@ -4,6 +4,7 @@
 //! requests/KEY       which application a request led to, and what the wrapping looked at
 //! trees/HASH/        manifest, seal, root/: one application, by its manifest's hash
 //! runs/TAG/          one run: lock, work/
+//! dialogs/           pictures of dialogs that were closed
 //! ```
 //! Nothing in it is believed for being there. A request holds while nothing that it looked at has changed, a tree
 //! while its [`Seal`] does; else it is hashed again, and what is not as its manifest says is made anew.
@@ -32,6 +33,9 @@ const MAX_TREES: usize = 32;
 
 /// Requests remembered.
 const MAX_REQUESTS: usize = 256;
+
+/// Pictures of dialogs kept.
+const MAX_PICTURES: usize = 64;
 
 /// What, besides the files of the application themselves, decides what wrapping finds.
 const CONSULTED: [&str; 4] =
@@ -79,6 +83,21 @@ impl Cache {
     /// The directory for runs.
     pub fn runs(&self) -> PathBuf {
         self.directory.join("runs")
+    }
+
+    /// The directory for pictures of dialogs, with room for those of one more run.
+    ///
+    /// # Errors
+    /// A disk that fails.
+    pub fn dialogs(&self) -> anyhow::Result<PathBuf> {
+        let directory = self.directory.join("dialogs");
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.with_context(|| format!("can't make '{}'", directory.display()))?;
+        for path in surplus(&directory, MAX_PICTURES - sandbox::MAX_DIALOGS, PathBuf::clone)? {
+            // Another run may just have removed it.
+            let _ = fs::remove_file(path);
+        }
+        Ok(directory)
     }
 
     /// The application that a request leads to, wrapped and laid out if it is not there.

@@ -1,9 +1,10 @@
 //! How a run ended: its exit code, and what a person or a program is told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use model::units::display_duration;
-use model::{ByteSize, Crash};
+use model::{ByteSize, Crash, Dialog};
 use sandbox::{Ended, Exit, LimitHit};
 use serde::Serialize;
 
@@ -19,6 +20,17 @@ pub struct Ending {
     pub asked: Option<i32>,
     /// Whether nobody reads what the program writes any more.
     pub reader_gone: bool,
+    /// Where pictures of the exit's dialogs lie, in their order; shorter when they could not be saved.
+    pub pictures: Vec<Option<PathBuf>>,
+}
+
+/// A window that waited for somebody and was closed.
+#[derive(Debug, Serialize)]
+struct ReportedDialog {
+    #[serde(flatten)]
+    dialog: Dialog,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picture: Option<PathBuf>,
 }
 
 /// What `--json` prints.
@@ -38,7 +50,7 @@ pub struct Report {
     registered: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     crash: Option<Crash>,
-    dialogs: Vec<model::Dialog>,
+    dialogs: Vec<ReportedDialog>,
     bytes_sent: u64,
     bytes_received: u64,
 }
@@ -65,7 +77,7 @@ impl Ending {
 
     /// `code` is what we end with, which may tell of more than the program.
     pub fn report(&self, code: u8) -> Report {
-        let Exit { usage, crash, registered, dialogs, network, .. } = &self.exit;
+        let Exit { usage, crash, registered, network, .. } = &self.exit;
         Report {
             code,
             signal: match self.exit.ended {
@@ -79,7 +91,10 @@ impl Ending {
             peak_memory: usage.peak_memory.0,
             registered: *registered,
             crash: crash.clone(),
-            dialogs: dialogs.iter().map(|closed| closed.dialog.clone()).collect(),
+            dialogs: self
+                .dialogs()
+                .map(|(dialog, picture)| ReportedDialog { dialog: dialog.clone(), picture: picture.cloned() })
+                .collect(),
             bytes_sent: network.sent,
             bytes_received: network.received,
         }
@@ -88,15 +103,17 @@ impl Ending {
     /// What a person should know; nothing of a run that went as it should.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        for closed in &self.exit.dialogs {
-            let text = closed.dialog.text.as_ref().map_or(String::new(), |text| format!(": {text}"));
-            notes
-                .push(format!("a window '{}' waited for somebody and was closed{text}", closed.dialog.title));
-        }
+        notes.extend(self.dialogs().map(|(dialog, picture)| describe_dialog(dialog, picture)));
         if let Some((stream, limit)) = self.over {
             notes.push(format!("ended by a limit: {} took more than --output-limit {limit}", stream.name()));
         } else if let Some(hit) = &self.exit.hit {
             notes.extend(describe_limit(hit));
+            if let (LimitHit::Wall { .. }, Some(last)) = (hit, self.exit.dialogs.last()) {
+                notes.push(format!(
+                    "it may have waited for what it asked in the window '{}' until then",
+                    last.dialog.title
+                ));
+            }
         }
         match &self.exit.ended {
             Ended::Setup(why) => notes.push(format!("the sandbox could not be made: {why}")),
@@ -112,6 +129,12 @@ impl Ending {
             notes.push(describe_crash(crash));
         }
         notes
+    }
+
+    /// The dialogs with their pictures.
+    fn dialogs(&self) -> impl Iterator<Item = (&Dialog, Option<&PathBuf>)> {
+        let pictures = self.pictures.iter().map(Option::as_ref).chain(std::iter::repeat(None));
+        self.exit.dialogs.iter().map(|closed| &closed.dialog).zip(pictures)
     }
 
     /// Not what a limit, a request to end or a reader that has gone explains.
@@ -157,6 +180,12 @@ fn describe_limit(hit: &LimitHit) -> Option<String> {
         }
         LimitHit::Terminated { .. } => return None,
     })
+}
+
+fn describe_dialog(Dialog { title, text }: &Dialog, picture: Option<&PathBuf>) -> String {
+    let text = text.as_ref().map_or(String::new(), |text| format!(": {text}"));
+    let picture = picture.map_or(String::new(), |path| format!("; its picture is '{}'", path.display()));
+    format!("a window '{title}' waited for somebody and was closed{text}{picture}")
 }
 
 fn describe_crash(crash: &Crash) -> String {
@@ -209,7 +238,7 @@ mod tests {
             dialogs: Vec::new(),
             network: NetworkUse::default(),
         };
-        Ending { exit, over: None, asked: None, reader_gone: false }
+        Ending { exit, over: None, asked: None, reader_gone: false, pictures: Vec::new() }
     }
 
     fn check(ended: Ended, hit: Option<LimitHit>, code: u8, note: &str) {
@@ -229,6 +258,27 @@ mod tests {
         check(Ended::Code(2), processes, 2, note);
         check(Ended::Setup("x".into()), None, 125, "the sandbox could not be made: x");
         check(Ended::NotStarted("x".into()), None, 126, "the program was not started: x");
+    }
+
+    #[test]
+    fn a_dialog_is_told_with_its_picture_and_as_what_a_long_run_waited_for() {
+        let dialog = |title: &str| sandbox::ClosedDialog {
+            dialog: Dialog { title: title.into(), text: None },
+            picture: Vec::new(),
+        };
+        let mut ending = ending(Ended::Signal(9), Some(LimitHit::Wall { limit: Duration::from_secs(5) }));
+        ending.exit.dialogs = vec![dialog("one"), dialog("two")];
+        ending.pictures = vec![Some("/d/1.png".into())];
+        let notes = [
+            "a window 'one' waited for somebody and was closed; its picture is '/d/1.png'",
+            "a window 'two' waited for somebody and was closed",
+            "ended by a limit: --wall 5s",
+            "it may have waited for what it asked in the window 'two' until then",
+        ];
+        assert_eq!(ending.notes(), notes);
+        let report = serde_json::to_value(ending.report(124)).unwrap();
+        assert_eq!(report["dialogs"][0]["picture"], "/d/1.png");
+        assert_eq!(report["dialogs"][1], serde_json::json!({"title": "two", "text": null}));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod cache;
 mod ending;
 mod explain;
 mod files;
+mod pictures;
 mod place;
 mod run;
 mod seal;

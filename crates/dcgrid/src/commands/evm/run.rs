@@ -19,6 +19,7 @@ use super::cache::{Application, Cache};
 use super::code;
 use super::ending::Ending;
 use super::files::{self, Links};
+use super::pictures;
 use super::place::Place;
 use super::streams::{self, Carried, Stream};
 use crate::args::EvmRunArgs;
@@ -56,8 +57,13 @@ pub fn run(args: &EvmRunArgs, json: bool) -> anyhow::Result<u8> {
     let running = sandbox::start(&launcher, &spec)?;
     // It holds the program's ends of the pipes.
     drop(spec);
-    let ending = runtime.block_on(attend(running, pipes, args.limits.output_limit, json, signals))?;
+    let mut ending = runtime.block_on(attend(running, pipes, args.limits.output_limit, json, signals))?;
     let mut code = ending.code();
+    match save_pictures(args, &ending, &cache, &place) {
+        Ok(pictures) => ending.pictures = pictures,
+        // They are there to help: what the program has done counts all the same.
+        Err(error) => drop(crate::exit::report(&error)),
+    }
     if let Err(error) = take_outputs(args, &work, code) {
         crate::exit::report(&error);
         code = if code == 0 { code::FAILED } else { code };
@@ -68,6 +74,20 @@ pub fn run(args: &EvmRunArgs, json: bool) -> anyhow::Result<u8> {
         ending.notes().iter().for_each(|note| output::note(&format!("evm: {note}")));
     }
     Ok(code)
+}
+
+/// Keeps what the dialogs looked like that were closed, if there were any.
+fn save_pictures(
+    args: &EvmRunArgs,
+    ending: &Ending,
+    cache: &Cache,
+    place: &Place,
+) -> anyhow::Result<Vec<Option<PathBuf>>> {
+    match (&args.dialogs, ending.exit.dialogs.as_slice()) {
+        (_, []) => Ok(Vec::new()),
+        (Some(directory), dialogs) => pictures::save(dialogs, directory, "dialog-"),
+        (None, dialogs) => pictures::save(dialogs, &cache.dialogs()?, &format!("{}-dialog-", place.tag)),
+    }
 }
 
 /// What a program is to have besides its files.
@@ -308,7 +328,7 @@ async fn attend(
         }
     }
     let exit = exit.context("a deadline is only set at the end")?;
-    Ok(Ending { exit, over, asked, reader_gone })
+    Ok(Ending { exit, over, asked, reader_gone, pictures: Vec::new() })
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
