@@ -4,6 +4,9 @@
 use std::fs;
 use std::io;
 
+use super::landlock;
+use crate::sys;
+
 /// Top-level names that are ours whatever the application tree holds.
 pub(super) const RESERVED: &[&str] = &["proc", "sys", "dev", "tmp", "work"];
 
@@ -189,15 +192,20 @@ const BUILT: &[(&str, &str, &str)] = &[
     (
         "",
         "read",
-        "the application: the registered files and nothing else; those that are code may be executed",
+        "the application: the registered files and nothing else; those that are code may be executed, and what is \
+         written beside its own files is a private copy",
     ),
     ("work", "read, write", "inputs and outputs: the subjob's own directory on the disk"),
     ("dev", "read", "devices of its own, and none that drives the machine"),
     ("dev/pts", "read, write", "terminals that a program makes for its own children"),
-    ("dev/mqueue", "read, write", "message queues of its own"),
+    ("dev/mqueue", "read, write", "message queues of its own, by the calls for them"),
     ("dev/shm", "read, write", "shared memory of its own"),
-    ("proc", "read, write", "its own processes, and none of the sandbox's or the host's"),
 ];
+
+/// The same of `/proc`, where Landlock refuses what the files' modes would allow: a change of a process of its own.
+fn proc_access() -> &'static str {
+    if landlock::is_usable(sys::landlock_abi()) { "read" } else { "read, write" }
+}
 
 /// All that a subjob sees besides its application's files, with a reason each.
 pub fn seen_places() -> Vec<SeenPlace> {
@@ -212,6 +220,7 @@ pub fn seen_places() -> Vec<SeenPlace> {
     };
     let mut places: Vec<SeenPlace> =
         BUILT.iter().map(|(path, access, reason)| place(path, access, reason)).collect();
+    places.push(place("proc", proc_access(), "its own processes, and none of the sandbox's or the host's"));
     places.extend(FREE.iter().map(|free| place(free.path, "read, write", free.reason)));
     places.extend(
         DEVICES.iter().map(|device| place(&format!("dev/{}", device.name), "read, write", device.reason)),

@@ -121,8 +121,10 @@ fn shell_text(args: &[OsString], base: &Path) -> String {
     texts.extend(at.and_then(|at| args.get(at + 1)?.to_str().map(str::to_owned)));
     for word in args {
         let path = base.join(word);
-        // What can't be read is no script, and is told of when it is used.
-        if std::fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() <= MAX_SCRIPT) {
+        // What can't be read is no script, and is told of when it is used. Nor is what seems empty: files of the
+        // kernel do, and reading some of them waits for ever.
+        let is_script = |found: std::fs::Metadata| found.is_file() && (1..=MAX_SCRIPT).contains(&found.len());
+        if std::fs::metadata(&path).is_ok_and(is_script) {
             texts.extend(std::fs::read_to_string(&path));
         }
     }
