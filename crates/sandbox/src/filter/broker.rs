@@ -22,7 +22,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
     Rule::allow(
         calls![SYS_read SYS_write SYS_recvfrom SYS_sendto SYS_recvmsg],
-        "orders, reports, answers of the resolver, and the listeners that the VM Portal sends",
+        "orders, reports, answers of the resolver, what the VM Portal sends, and knocks and their answers",
     ),
     Rule::allow(calls![SYS_brk SYS_mmap SYS_munmap SYS_mremap SYS_madvise], "its memory"),
     Rule::allow(

@@ -1,12 +1,11 @@
-//! One connection of the program, from its acceptance to its end on both sides.
+//! One connection of the program, from its knock to its end on both sides.
 //!
 //! ```text
-//! accepted ──a name──► resolving ──addresses──► connecting ──made──► relaying ──ended on both sides──► over
-//!     └──────────────an address──────────────────▲    └── next address ─┘
-//!                     resolving, connecting ──none left──► over, and the program's end is reset
+//! knocked ──a name──► resolving ──addresses──► connecting ──made──► let in ──accepted──► relaying ──ended──► over
+//!     └─────────────an address──────────────────▲    └── next address ─┘
+//!            resolving, connecting ──none left──► over, and the program's connect fails
+//!                                  let in ──the program has gone meanwhile──► over
 //! ```
-//! The program's `connect` has succeeded by the time this begins; when there is no way on, it is told as a server that
-//! goes away tells it, by a reset.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,14 +15,16 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with, sockopt};
 
+use super::door;
 use super::flow::{Flow, Moved, Progress};
+use super::knock::Knock;
 
 #[derive(Debug)]
 pub(super) struct Connection {
     /// Which of the routes it takes.
     pub route: usize,
-    /// To the program.
-    inside: OwnedFd,
+    /// The newest: the program's kernel repeats it until it is answered.
+    pub knock: Knock,
     pub stage: Stage,
     /// When the stage has lasted too long, if it may.
     pub deadline: Option<Duration>,
@@ -32,13 +33,23 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) enum Stage {
     Resolving,
-    Connecting { outside: OwnedFd, addresses: Vec<IpAddr> },
+    Connecting {
+        outside: OwnedFd,
+        /// To try next.
+        addresses: Vec<IpAddr>,
+    },
+    /// The program's kernel may complete its connection, which a listener then has.
+    LetIn {
+        outside: OwnedFd,
+    },
     Relaying(Relay),
 }
 
 /// The program's bytes go out, the endpoint's come back.
 #[derive(Debug)]
 pub(super) struct Relay {
+    /// To the program.
+    inside: OwnedFd,
     outside: OwnedFd,
     out: Flow,
     back: Flow,
@@ -79,17 +90,14 @@ pub(super) enum Life {
 }
 
 impl Connection {
-    /// Takes what a listener has accepted.
-    pub(super) fn new(route: usize, inside: OwnedFd, stage: Stage, deadline: Duration) -> Self {
-        // Bytes that wait here would wait twice. Where it fails, they do.
-        let _ = sockopt::set_tcp_nodelay(&inside, true);
-        Connection { route, inside, stage, deadline: Some(deadline) }
+    pub(super) fn new(route: usize, knock: Knock, deadline: Duration) -> Self {
+        Connection { route, knock, stage: Stage::Resolving, deadline: Some(deadline) }
     }
 
     /// The descriptors to wait for, while so many bytes may pass.
     pub(super) fn wants(&self, allowance: Both<u64>) -> Vec<(Side, BorrowedFd<'_>, PollFlags)> {
         match &self.stage {
-            Stage::Resolving => Vec::new(),
+            Stage::Resolving | Stage::LetIn { .. } => Vec::new(),
             Stage::Connecting { outside, .. } => vec![(Side::Outside, outside.as_fd(), PollFlags::OUT)],
             Stage::Relaying(relay) => {
                 let flags = |read: bool, write: bool| {
@@ -101,7 +109,7 @@ impl Connection {
                 let inside = flags(may(&relay.out, allowance.out), relay.back.wants_to_write());
                 let outside = flags(may(&relay.back, allowance.back), relay.out.wants_to_write());
                 let both = [
-                    (Side::Inside, self.inside.as_fd(), inside),
+                    (Side::Inside, relay.inside.as_fd(), inside),
                     (Side::Outside, relay.outside.as_fd(), outside),
                 ];
                 // One that nothing is wanted of is left out: its hanging up would be reported for ever.
@@ -110,28 +118,33 @@ impl Connection {
         }
     }
 
-    /// The socket outside is connected: bytes can flow.
+    /// A listener has accepted the program's end: bytes can flow.
     ///
     /// # Errors
     /// When there are too many pipes.
-    pub(super) fn relay(&mut self, outside: OwnedFd) -> rustix::io::Result<()> {
-        self.stage = Stage::Relaying(Relay { outside, out: Flow::new()?, back: Flow::new()? });
+    pub(super) fn relay(&mut self, inside: OwnedFd, outside: OwnedFd) -> rustix::io::Result<()> {
+        let flows = Flow::new().and_then(|out| Ok((out, Flow::new()?)));
+        let (out, back) = flows.inspect_err(|_| reset_when_closed(&inside))?;
+        // Bytes that wait here would wait twice. Where it fails, they do.
+        let _ = sockopt::set_tcp_nodelay(&inside, true);
+        door::forget(&inside);
+        self.stage = Stage::Relaying(Relay { inside, outside, out, back });
         self.deadline = None;
         Ok(())
     }
 
     /// Moves what can be moved without waiting, now that one or both ends are ready.
     pub(super) fn advance(&mut self, ready: Sides, allowance: Both<u64>) -> (Both<Moved>, Life) {
-        let Stage::Relaying(Relay { outside, out, back }) = &mut self.stage else {
+        let Stage::Relaying(Relay { inside, outside, out, back }) = &mut self.stage else {
             return (Both::default(), Life::Goes);
         };
         let mut moved = Both::default();
         // Which end is ready for what is not told apart; a flow that has nothing to pass is about its sender only.
         if ready.inside || out.wants_to_write() {
-            moved.out = out.advance(&self.inside, &*outside, allowance.out);
+            moved.out = out.advance(&*inside, &*outside, allowance.out);
         }
         if ready.outside || back.wants_to_write() {
-            moved.back = back.advance(&*outside, &self.inside, allowance.back);
+            moved.back = back.advance(&*outside, &*inside, allowance.back);
         }
         match (out.progress(), back.progress()) {
             (Progress::Closed, Progress::Closed) => (moved, Life::Over),
@@ -147,17 +160,19 @@ impl Connection {
         }
     }
 
-    /// Makes both ends, when they are closed, tell their peers by a reset that something went wrong.
+    /// Makes its ends, when they are closed, tell their peers by a reset that something went wrong.
     pub(super) fn reset(&self) {
-        let outside = match &self.stage {
-            Stage::Relaying(relay) => Some(&relay.outside),
-            Stage::Resolving | Stage::Connecting { .. } => None,
-        };
-        for socket in [&self.inside].into_iter().chain(outside) {
-            // Where it fails, the peer sees an end in place of a reset.
-            let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+        match &self.stage {
+            Stage::Relaying(relay) => [&relay.inside, &relay.outside].into_iter().for_each(reset_when_closed),
+            Stage::LetIn { outside } => reset_when_closed(outside),
+            Stage::Resolving | Stage::Connecting { .. } => (),
         }
     }
+}
+
+pub(super) fn reset_when_closed(socket: impl AsFd) {
+    // Where it fails, the peer sees an end in place of a reset.
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
 /// Begins to connect to an address from the host's network. The socket is never the program's.

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use model::ByteSize;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
 
+use super::door;
 use super::loopback::{self, add_address};
 use super::{Link, NetworkSetup};
 
@@ -23,6 +24,8 @@ const BACKLOG: i32 = 128;
 pub(crate) fn prepare(setup: &NetworkSetup, link: &Link) -> Result<(), (String, io::Error)> {
     // Before there are sockets, which begin with what they find.
     loopback::quicken();
+    let tap = loopback::admit_broker().and_then(|()| door::open_tap()).and_then(|tap| link.send(tap));
+    tap.map_err(|e| ("every endpoint".to_owned(), e))?;
     let addresses: BTreeSet<IpAddr> = setup.routes.iter().map(|route| route.inside.ip()).collect();
     for address in addresses.into_iter().filter(|address| !address.is_loopback()) {
         add_address(address).map_err(|e| (address.to_string(), e))?;
@@ -45,6 +48,7 @@ fn open_listener(at: SocketAddr, rate: Option<ByteSize>) -> io::Result<OwnedFd> 
         // The accepted sockets inherit it.
         sockopt::set_socket_recv_buffer_size(&socket, buffer_size(rate))?;
     }
+    door::hold(&socket)?;
     bind(&socket, &at)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 /// Number of the loopback interface in every network namespace.
-const LOOPBACK: u32 = 1;
+pub(super) const LOOPBACK: u32 = 1;
 
 /// Most bytes that TCP sends in one piece. A pipe of the relay holds as many; bigger pieces were no faster.
 const PIECE: u32 = 256 << 10;
@@ -30,6 +30,15 @@ pub(super) fn quicken() {
     // where nothing is ever lost. This one is in every kernel, and only counts.
     let _ = fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno");
     let _ = request(&size_request(PIECE));
+}
+
+/// Has the kernel take packets that the broker sends on the interface: from addresses of this host, and with 127.0.0.1
+/// at either end, as it does with its own. Nothing else can send any there.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn admit_broker() -> io::Result<()> {
+    request(&admission_request())
 }
 
 /// Gives the interface an address.
@@ -68,13 +77,28 @@ fn address_request(address: IpAddr) -> Vec<u8> {
 /// `RTM_NEWLINK` for the size of the pieces that TCP sends. A kernel before 6.3 has it for IPv6 only, and does not
 /// look at the other.
 fn size_request(bytes: u32) -> Vec<u8> {
+    let sizes = [MAX_SIZE, MAX_SIZE_IPV4].map(|kind| attribute(kind, &bytes.to_ne_bytes()));
+    link_request(&sizes.concat())
+}
+
+/// `RTM_NEWLINK` for what sysctl calls `accept_local` and `route_localnet`. IPv6 has no such checks.
+fn admission_request() -> Vec<u8> {
+    const OF_FAMILIES: u16 = 26;
+    const CONFIGURATION: u16 = 1;
+    const ACCEPT_LOCAL: u16 = 23;
+    const ROUTE_LOCALNET: u16 = 26;
+    let switches = [ACCEPT_LOCAL, ROUTE_LOCALNET].map(|switch| attribute(switch, &1_u32.to_ne_bytes()));
+    let of_ipv4 = attribute(AddressFamily::INET.as_raw(), &attribute(CONFIGURATION, &switches.concat()));
+    link_request(&attribute(OF_FAMILIES, &of_ipv4))
+}
+
+/// `RTM_NEWLINK` for attributes of the interface.
+fn link_request(attributes: &[u8]) -> Vec<u8> {
     // Of any family and kind, the interface, and none of its flags changed.
     let mut body = vec![0; 4];
     body.extend(LOOPBACK.to_ne_bytes());
     body.extend([0; 8]);
-    for kind in [MAX_SIZE, MAX_SIZE_IPV4] {
-        body.extend(attribute(kind, &bytes.to_ne_bytes()));
-    }
+    body.extend(attributes);
     message(NEW_LINK, 0, &body)
 }
 
@@ -137,17 +161,27 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_takes_both() {
+    fn a_switch_is_asked_for_as_the_kernel_wants_it() {
+        let request = admission_request();
+        assert_eq!(request[..8], [60, 0, 0, 0, 16, 0, 5, 0]);
+        assert_eq!(request[32..44], [28, 0, 26, 0, 24, 0, 2, 0, 20, 0, 1, 0]);
+        assert_eq!(request[44..], [8, 0, 23, 0, 1, 0, 0, 0, 8, 0, 26, 0, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_kernel_takes_all() {
         // A network namespace belongs to a thread as well.
         let done = std::thread::spawn(|| {
             crate::sys::unshare(rustix::thread::UnshareFlags::NEWNET)?;
             quicken();
-            let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap();
-            Ok::<_, io::Error>((congestion, request(&size_request(PIECE))))
+            admit_broker().unwrap();
+            let is = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();
+            let names = ["tcp_congestion_control", "conf/lo/accept_local", "conf/lo/route_localnet"];
+            Ok::<_, io::Error>((names.map(is), request(&size_request(PIECE))))
         });
         match done.join().unwrap() {
-            Ok((congestion, size)) => {
-                assert_eq!(congestion, "reno\n");
+            Ok((switches, size)) => {
+                assert_eq!(switches, ["reno\n", "1\n", "1\n"]);
                 size.unwrap();
             }
             Err(reason) => eprintln!("skipped: no network namespace can be made: {reason}"),

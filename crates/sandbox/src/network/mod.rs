@@ -3,8 +3,8 @@
 //! ```text
 //! subjob's own, empty network namespace            │            the host's network namespace
 //!                                                  │
-//! program ──connect()──► listener at 10.2.0.5:5432 ┼──accept── broker ──connect()──► the real 10.2.0.5:5432
-//!            (kernel)    on the loopback interface │    bytes both ways, counted and at the set rate
+//! program ──connect()──► listener at 10.2.0.5:5432 ┼── knock ─► broker ──connect()──► the real 10.2.0.5:5432
+//!            (kernel)    on the loopback interface │    then bytes both ways, counted and at the set rate
 //! ```
 //! The program never holds a socket of the host's: the empty namespace stays the guarantee, whatever the program does
 //! and whatever becomes of the broker. What is allowed is there because the loopback interface has its address and
@@ -13,9 +13,11 @@
 //!
 //! | process | what it does | what it may |
 //! | --- | --- | --- |
-//! | VM Portal | makes the listeners, hands them out, forgets them (`inside`, `loopback`) | has the namespace's capabilities then |
-//! | broker | accepts, connects, relays (`broker`, `connection`, `flow`, `bucket`) | nothing: own user id, no files, few calls (`confine`) |
+//! | VM Portal | makes listeners and tap, hands them out, forgets them (`inside`, `loopback`, `door`) | has the namespace's capabilities then |
+//! | broker | hears knocks, connects, accepts, relays (`broker`, `knock`, `connection`, `flow`, `bucket`) | nothing: own user id, no files, few calls (`confine`) |
 //! | resolver | looks up the names that the job has, and no others (`resolver`) | reads files and asks the host's DNS |
+//!
+//! A connect is held until the real connection is made, and ends as that did (`door`).
 //!
 //! Both helpers are forks of init from before it left the host's network; they die with it, lie in no namespace that
 //! the subjob sees, and without endpoints there are none.
@@ -27,8 +29,10 @@ mod broker;
 mod bucket;
 mod confine;
 mod connection;
+mod door;
 mod flow;
 mod inside;
+mod knock;
 mod loopback;
 mod reach;
 mod resolver;

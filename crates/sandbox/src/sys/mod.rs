@@ -7,6 +7,7 @@
 mod landlock;
 mod mount;
 mod network;
+mod packet;
 mod priority;
 mod process;
 mod seccomp;
@@ -14,6 +15,7 @@ mod seccomp;
 pub(crate) use landlock::{Handled, Ruleset, landlock_abi};
 pub(crate) use mount::{add_mount_attributes, map_mount_ids};
 pub(crate) use network::raise_loopback;
+pub(crate) use packet::{attach_filter, detach_filter, open_packet_socket};
 pub(crate) use priority::{take_idle_io_class, take_idle_scheduling_class};
 pub(crate) use process::{
     ChildSignals, Fork, can_refuse_new_code, children_usage, close_inherited, close_others_on_execute,

@@ -86,6 +86,17 @@ static int get_by_epoll(const char *host, const char *port, const char *text) {
     return talk(twin, text);
 }
 
+/* Whether a connection is made within so many milliseconds: a program with a time-out of its own. */
+static int try(const char *host, const char *port, int milliseconds) {
+    struct sockaddr_storage to;
+    socklen_t length = find(host, port, &to);
+    int fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (connect(fd, (void *)&to, length) < 0 && errno != EINPROGRESS) return say("connect", -1);
+    struct pollfd wait = {fd, POLLOUT};
+    printf("%d\n", poll(&wait, 1, milliseconds));
+    return 0;
+}
+
 /* What a program finds out about its own socket. */
 static int look(const char *host, const char *port) {
     int fd = reach(host, port), one = 1, got = 0;
@@ -152,21 +163,23 @@ static int race(const char *host, const char *allowed, const char *forbidden, in
     return 0;
 }
 
-/* Holds as many connections as it can, then talks over the first. */
+/* Asks for many connections at once, prints how many are made soon, then talks over the first. */
 static int flood(const char *host, const char *port, int times) {
     struct sockaddr_storage to;
     socklen_t length = find(host, port, &to);
-    int first = -1, made = 0;
+    struct pollfd *all = calloc(times, sizeof *all);
     for (int turn = 0; turn < times; turn++) {
-        int fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
-        connect(fd, (void *)&to, length);
-        struct pollfd wait = {fd, POLLOUT};
-        if (poll(&wait, 1, 0) == 1) made++;
-        if (first < 0) first = fd;
+        all[turn] = (struct pollfd){socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0), POLLOUT};
+        connect(all[turn].fd, (void *)&to, length);
+    }
+    int made, before = -1;
+    while ((made = poll(all, times, 0)) != before || made == 0) {
+        before = made;
+        poll(0, 0, 300);
     }
     printf("%d\n", made);
-    fcntl(first, F_SETFL, 0);
-    return talk(first, "still here\n");
+    fcntl(all[0].fd, F_SETFL, 0);
+    return talk(all[0].fd, "still here\n");
 }
 
 /* Waits for the end of a connection, then tries another one. */
@@ -233,6 +246,7 @@ int main(int argc, char **argv) {
     if (ACT("get", 3)) return get(argv[2], argv[3], argv[4]);
     if (ACT("epoll", 3)) return get_by_epoll(argv[2], argv[3], argv[4]);
     if (ACT("connect", 2)) return say("connect", reach(argv[2], argv[3]));
+    if (ACT("try", 3)) return try(argv[2], argv[3], atoi(argv[4]));
     if (ACT("look", 2)) return look(argv[2], argv[3]);
     if (ACT("ways", 2)) return ways(argv[2], argv[3]);
     if (ACT("race", 4)) return race(argv[2], argv[3], argv[4], atoi(argv[5]));

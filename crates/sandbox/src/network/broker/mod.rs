@@ -1,8 +1,9 @@
-//! The broker: accepts the program's connections, makes the real ones, and relays. One thread, one loop, nothing in
-//! it waits but the loop itself.
+//! The broker: hears that the program wants to connect, makes the real connection, lets the program in, and relays.
+//! One thread, one loop, nothing in it waits but the loop itself.
 //!
-//! It reads no byte of what it relays, and nothing else that the subjob could choose: its whole input is that a
-//! connection came to one of the job's own endpoints.
+//! It reads no byte of what it relays, and of the program's kernel only who knocks where (`knock`).
+
+mod wait;
 
 use std::io::{self, Read};
 use std::mem;
@@ -12,20 +13,21 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use model::network::Host;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with, sockopt};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, recv, send, sockopt};
 
-use super::bucket::Bucket;
-use super::connection::{self, Both, Connection, Life, Side, Sides, Stage};
-use super::reach::may_connect;
-use super::resolver::{Answer, Names};
-use super::start::Order;
-use super::{NetworkSetup, inside};
+use self::wait::Ready;
 use crate::exit::{NetworkUse, Unreached};
 use crate::message;
+use crate::network::bucket::Bucket;
+use crate::network::connection::{self, Both, Connection, Life, Sides, Stage};
+use crate::network::knock::{Knock, MAX_FRAME, Refusal};
+use crate::network::reach::may_connect;
+use crate::network::resolver::{Answer, Names};
+use crate::network::start::Order;
+use crate::network::{NetworkSetup, inside};
 
-/// Most connections of a subjob at one time. More wait in the listeners' queues, and then outside of them.
+/// Most connections of a subjob at one time. The knocks of more wait in the tap, and then in the program's kernel.
 pub(super) const MAX_CONNECTIONS: usize = 128;
 
 /// How long a connection may take to be made; the kernel's own limit is about two minutes.
@@ -33,6 +35,13 @@ const CONNECT_TIME: Duration = Duration::from_secs(60);
 
 /// How long the addresses of a name may take to be found.
 const RESOLVE_TIME: Duration = Duration::from_secs(20);
+
+/// How long a program that is let in may take to come, which its kernel does by itself and at once. One that has given
+/// up meanwhile doesn't.
+const ENTRY_TIME: Duration = Duration::from_secs(5);
+
+/// Most knocks in a turn, those of no concern included.
+const MAX_KNOCKS: usize = 64;
 
 /// How long what a program has sent before its end may still be on its way.
 pub(super) const DRAIN_TIME: Duration = Duration::from_secs(10);
@@ -45,6 +54,8 @@ pub(super) struct Broker {
     /// To init and, while the sandbox is built, to the VM Portal.
     link: UnixStream,
     names: Names,
+    /// Where the knocks come in and the answers go out, until the program has ended.
+    tap: Option<OwnedFd>,
     /// One for each route, until the program has ended.
     listeners: Vec<OwnedFd>,
     connections: Vec<Connection>,
@@ -55,27 +66,6 @@ pub(super) struct Broker {
     give_up: Option<Duration>,
 }
 
-/// What the loop may wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Link,
-    Names,
-    Listener(usize),
-    Connection(usize, Side),
-}
-
-/// What can be done.
-#[derive(Debug)]
-struct Ready {
-    link: bool,
-    names: bool,
-    listeners: Vec<usize>,
-    /// The ready sides of each connection.
-    connections: Vec<Sides>,
-    /// Bytes that may be taken each way.
-    allowance: Both<u64>,
-}
-
 /// Whether the loop goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
@@ -84,11 +74,12 @@ enum Next {
 }
 
 impl Broker {
-    /// Takes the listeners from the VM Portal, one for each route.
+    /// Takes the tap and the listeners from the VM Portal, one of these for each route.
     ///
     /// # Errors
     /// When the VM Portal is gone.
     pub(super) fn new(setup: NetworkSetup, link: UnixStream, names: Names) -> io::Result<Self> {
+        let tap = message::receive_file(&link)?;
         let listeners =
             setup.routes.iter().map(|_| message::receive_file(&link)).collect::<Result<_, _>>()?;
         let bucket = |rate| Bucket::new(rate, Duration::ZERO);
@@ -97,6 +88,7 @@ impl Broker {
             setup,
             link,
             names,
+            tap: Some(tap),
             listeners,
             connections: Vec::new(),
             buckets,
@@ -118,7 +110,11 @@ impl Broker {
             if ready.names {
                 self.hear();
             }
+            // Whoever has been let in comes first: it may have the place that another one knocks for.
             ready.listeners.iter().for_each(|route| self.accept(*route));
+            if ready.tap {
+                self.hear_knocks();
+            }
             if ready.link && self.obey()? == Next::Report {
                 return self.report();
             }
@@ -132,65 +128,6 @@ impl Broker {
         self.begun.elapsed()
     }
 
-    /// Waits until something can be done.
-    fn wait(&mut self) -> io::Result<Ready> {
-        let now = self.now();
-        let allowance = self.allowance(now);
-        let mut sources = vec![Source::Link];
-        let mut wanted = vec![PollFd::new(&self.link, PollFlags::IN)];
-        if let Some(socket) = self.names.socket() {
-            sources.push(Source::Names);
-            wanted.push(PollFd::new(socket, PollFlags::IN));
-        }
-        if self.connections.len() < MAX_CONNECTIONS {
-            sources.extend((0..self.listeners.len()).map(Source::Listener));
-            wanted.extend(self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
-        }
-        for (index, connection) in self.connections.iter().enumerate() {
-            for (side, descriptor, flags) in connection.wants(allowance) {
-                sources.push(Source::Connection(index, side));
-                wanted.push(PollFd::from_borrowed_fd(descriptor, flags));
-            }
-        }
-        let timeout = self.timeout(now, allowance).map(|time| Timespec::try_from(time).expect("minutes fit"));
-        match poll(&mut wanted, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => (),
-            Err(e) => return Err(e.into()),
-        }
-        let connections = vec![Sides::default(); self.connections.len()];
-        let mut ready = Ready { link: false, names: false, listeners: Vec::new(), connections, allowance };
-        for (source, wanted) in sources.into_iter().zip(&wanted) {
-            match source {
-                _ if wanted.revents().is_empty() => (),
-                Source::Link => ready.link = true,
-                Source::Names => ready.names = true,
-                Source::Listener(route) => ready.listeners.push(route),
-                Source::Connection(index, Side::Inside) => ready.connections[index].inside = true,
-                Source::Connection(index, Side::Outside) => ready.connections[index].outside = true,
-            }
-        }
-        Ok(ready)
-    }
-
-    /// Bytes that may be taken now.
-    fn allowance(&mut self, now: Duration) -> Both<u64> {
-        match &mut self.buckets {
-            Some(buckets) => Both { out: buckets.out.available(now), back: buckets.back.available(now) },
-            None => Both { out: u64::MAX, back: u64::MAX },
-        }
-    }
-
-    /// Time until something is to be done that no descriptor tells.
-    fn timeout(&self, now: Duration, allowance: Both<u64>) -> Option<Duration> {
-        let deadlines =
-            self.connections.iter().filter_map(|connection| connection.deadline).chain(self.give_up);
-        let deadline = deadlines.min().map(|at| at.saturating_sub(now));
-        let buckets = self.buckets.as_ref().filter(|_| !self.connections.is_empty());
-        let out = buckets.filter(|_| allowance.out == 0).map(|buckets| buckets.out.wait());
-        let back = buckets.filter(|_| allowance.back == 0).map(|buckets| buckets.back.wait());
-        [deadline, out, back].into_iter().flatten().min()
-    }
-
     /// Does what init says. Its end is ours.
     fn obey(&mut self) -> io::Result<Next> {
         let mut order = [0];
@@ -200,6 +137,8 @@ impl Broker {
                 // A program may connect, send and end before we have had a turn.
                 (0..self.listeners.len()).for_each(|route| self.accept(route));
                 self.listeners.clear();
+                self.tap = None;
+                self.connections.retain(|connection| matches!(connection.stage, Stage::Relaying(_)));
                 self.give_up = Some(self.now() + DRAIN_TIME);
                 Ok(Next::Turn)
             }
@@ -215,25 +154,76 @@ impl Broker {
         message::write(&mut self.link, &self.used)
     }
 
+    /// Begins what the program's knocks ask for.
+    fn hear_knocks(&mut self) {
+        let mut frame = [0; MAX_FRAME];
+        for _ in 0..MAX_KNOCKS {
+            let Some(tap) = self.tap.as_ref().filter(|_| self.connections.len() < MAX_CONNECTIONS) else {
+                return;
+            };
+            // An error is that there is none, or that the interface is gone with all else.
+            let Ok((length, _)) = recv(tap, &mut frame, RecvFlags::empty()) else { return };
+            if let Some(knock) = Knock::parse(&frame[..length]) {
+                self.hear_knock(knock);
+            }
+        }
+    }
+
+    fn hear_knock(&mut self, knock: Knock) {
+        // A program's parts talk to one another too.
+        let Some(route) = self.setup.routes.iter().position(|route| route.inside == knock.to) else { return };
+        if let Some(known) = self.connections.iter_mut().find(|known| known.knock.is_of(&knock)) {
+            known.knock = knock;
+            if let (Stage::LetIn { .. }, Some(tap)) = (&known.stage, &self.tap) {
+                answer(tap, &known.knock.let_in());
+            }
+            return;
+        }
+        let now = self.now();
+        let mut connection = Connection::new(route, knock, now.saturating_add(RESOLVE_TIME));
+        let addresses = match self.setup.routes[route].endpoint.host {
+            Host::Address(address) => Some(vec![address]),
+            Host::Name(_) => self.names.find(route, now),
+        };
+        let life = match addresses {
+            Some(addresses) => self.connect(&mut connection, addresses),
+            None => Life::Goes,
+        };
+        if life == Life::Goes {
+            self.connections.push(connection);
+        }
+    }
+
+    /// Takes in those who have been let in.
     fn accept(&mut self, route: usize) {
-        while self.connections.len() < MAX_CONNECTIONS {
+        loop {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             // An error is that there is none, or none any more.
-            let Ok(inside) = accept_with(&self.listeners[route], flags) else { return };
-            let now = self.now();
-            let mut connection =
-                Connection::new(route, inside, Stage::Resolving, now.saturating_add(RESOLVE_TIME));
-            let addresses = match self.setup.routes[route].endpoint.host {
-                Host::Address(address) => Some(vec![address]),
-                Host::Name(_) => self.names.find(route, now),
+            let Ok((inside, from)) = acceptfrom_with(&self.listeners[route], flags) else { return };
+            let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+            let is_its = |connection: &Connection| {
+                connection.route == route
+                    && from.is_some_and(|from| connection.knock.comes_from(from))
+                    && matches!(connection.stage, Stage::LetIn { .. })
             };
-            let life = match addresses {
-                Some(addresses) => self.connect(&mut connection, addresses),
-                None => Life::Goes,
-            };
-            if life == Life::Goes {
-                self.connections.push(connection);
+            match self.connections.iter().position(is_its) {
+                Some(index) => self.begin_relay(index, inside),
+                // It came too late.
+                None => connection::reset_when_closed(&inside),
             }
+        }
+    }
+
+    fn begin_relay(&mut self, index: usize, inside: OwnedFd) {
+        let connection = &mut self.connections[index];
+        match mem::replace(&mut connection.stage, Stage::Resolving) {
+            Stage::LetIn { outside } => {
+                if let Err(e) = connection.relay(inside, outside) {
+                    let connection = self.connections.swap_remove(index);
+                    self.fail(&connection, &e.into());
+                }
+            }
+            stage => connection.stage = stage,
         }
     }
 
@@ -247,7 +237,9 @@ impl Broker {
                 let life = match &found {
                     _ if !waits => Life::Goes,
                     Ok(addresses) => self.connect(&mut connection, addresses.clone()),
-                    Err(why) => self.fail(&connection, why.clone()),
+                    Err(why) => {
+                        self.fail(&connection, &Failure { why: why.clone(), refusal: Refusal::NoHost })
+                    }
                 };
                 if life == Life::Goes {
                     self.connections.push(connection);
@@ -259,12 +251,13 @@ impl Broker {
     /// Begins to connect to the first of the addresses with which that can be begun.
     fn connect(&mut self, connection: &mut Connection, addresses: Vec<IpAddr>) -> Life {
         let port = self.setup.routes[connection.route].endpoint.port;
-        let mut why = "it has no address".to_owned();
+        let mut failure = Failure { why: "it has no address".to_owned(), refusal: Refusal::NoHost };
         let mut left = addresses.into_iter();
         while let Some(address) = left.next() {
             let NetworkSetup { routes, rate, nearby } = &self.setup;
             if !may_connect(address, port, connection::is_own, routes, *nearby) {
-                why = format!("it leads to {address}, which is this machine or its own link");
+                let why = format!("it leads to {address}, which is this machine or its own link");
+                failure = Failure { why, refusal: Refusal::Refused };
                 continue;
             }
             let buffer = rate.map(inside::buffer_size);
@@ -274,10 +267,10 @@ impl Broker {
                     connection.deadline = Some(self.now() + CONNECT_TIME);
                     return Life::Goes;
                 }
-                Err(e) => why = text(e),
+                Err(e) => failure = e.into(),
             }
         }
-        self.fail(connection, why)
+        self.fail(connection, &failure)
     }
 
     /// Lets every connection do what it can: those that are ready, and those whose time is over.
@@ -291,11 +284,17 @@ impl Broker {
             let is_late = connection.deadline.is_some_and(|at| now >= at);
             let life = match &mut connection.stage {
                 Stage::Resolving | Stage::Connecting { .. } if is_late => {
-                    self.fail(&connection, text(Errno::TIMEDOUT))
+                    self.fail(&connection, &Errno::TIMEDOUT.into())
+                }
+                Stage::LetIn { .. } if is_late => {
+                    connection.reset();
+                    Life::Over
                 }
                 Stage::Connecting { .. } if ready.outside => self.finish_connect(&mut connection),
                 Stage::Relaying(_) if ready.any() => self.relay(&mut connection, *ready, &mut allowance),
-                Stage::Resolving | Stage::Connecting { .. } | Stage::Relaying(_) => Life::Goes,
+                Stage::Resolving | Stage::Connecting { .. } | Stage::LetIn { .. } | Stage::Relaying(_) => {
+                    Life::Goes
+                }
             };
             if life == Life::Goes {
                 self.connections.push(connection);
@@ -312,11 +311,13 @@ impl Broker {
             return Life::Goes;
         };
         match sockopt::socket_error(&outside).and_then(|state| state) {
-            Ok(()) => match connection.relay(outside) {
-                Ok(()) => Life::Goes,
-                Err(e) => self.fail(connection, text(e)),
-            },
-            Err(e) if addresses.is_empty() => self.fail(connection, text(e)),
+            Ok(()) => {
+                connection.stage = Stage::LetIn { outside };
+                connection.deadline = Some(self.now() + ENTRY_TIME);
+                self.tap.iter().for_each(|tap| answer(tap, &connection.knock.let_in()));
+                Life::Goes
+            }
+            Err(e) if addresses.is_empty() => self.fail(connection, &e.into()),
             Err(_) => self.connect(connection, addresses),
         }
     }
@@ -334,20 +335,37 @@ impl Broker {
         life
     }
 
-    /// Notes why an endpoint was not reached, and lets the program see that it wasn't.
-    fn fail(&mut self, connection: &Connection, why: String) -> Life {
+    /// Notes why an endpoint was not reached, and lets the program's connect fail.
+    fn fail(&mut self, connection: &Connection, failure: &Failure) -> Life {
         connection.reset();
+        self.tap.iter().for_each(|tap| answer(tap, &connection.knock.refuse(failure.refusal)));
         let endpoint = self.setup.routes[connection.route].endpoint.to_string();
         let list = &mut self.used.unreached;
-        match list.iter().position(|known| known.endpoint == endpoint && known.why == why) {
+        match list.iter().position(|known| known.endpoint == endpoint && known.why == failure.why) {
             Some(known) => list[known].times = list[known].times.saturating_add(1),
-            None if list.len() < MAX_UNREACHED => list.push(Unreached { endpoint, why, times: 1 }),
+            None if list.len() < MAX_UNREACHED => {
+                list.push(Unreached { endpoint, why: failure.why.clone(), times: 1 });
+            }
             None => (),
         }
         Life::Over
     }
 }
 
-fn text(error: Errno) -> String {
-    io::Error::from(error).to_string()
+/// Why an endpoint was not reached: for people, and for the program's kernel.
+#[derive(Debug)]
+struct Failure {
+    why: String,
+    refusal: Refusal,
+}
+
+impl From<Errno> for Failure {
+    fn from(error: Errno) -> Self {
+        Failure { why: io::Error::from(error).to_string(), refusal: Refusal::of(error) }
+    }
+}
+
+/// Answers a knock. Where it fails, the program's kernel knocks again.
+fn answer(tap: &OwnedFd, frame: &[u8]) {
+    let _ = send(tap, frame, SendFlags::empty());
 }
