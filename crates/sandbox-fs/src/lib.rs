@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+mod blob;
 mod contents;
 mod files;
 pub mod fuse;
@@ -20,6 +21,7 @@ mod sys;
 mod tree;
 mod trouble;
 
+pub use blob::{Blob, BlobError, BlobWriter};
 pub use contents::{Source, SourceError};
 pub use files::{Files, FilesOptions, OpenError};
 pub use layer::{Entry, EntryKind, LayerError, PlainSource, plain_layer};

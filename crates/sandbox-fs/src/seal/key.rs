@@ -86,6 +86,11 @@ impl SessionKey {
         self.expand(&[b"dcgrid state", &[self.suite.code()]])
     }
 
+    /// For the blocks of contents that are written once.
+    pub(crate) fn of_blob(&self, hash: &[u8; 32], size: u64) -> SealKey {
+        self.expand(&[b"dcgrid blob", &[self.suite.code()], hash, &size.to_le_bytes()])
+    }
+
     fn expand(&self, purpose: &[&[u8]]) -> SealKey {
         let expanded = self.prk.expand(purpose, self.suite.algorithm());
         let key = UnboundKey::from(expanded.expect("32 bytes are less than HKDF's limit"));

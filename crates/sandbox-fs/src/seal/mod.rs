@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! store key ── HKDF, salt of the session ─► session key ──┬─ "file", number ─► key of a file's blocks
+//!                                                         ├─ "blob", hash, size ─► key of contents written once
 //!                                                         └─ "state" ────────► key of the session's checkpoints
 //! ```
 //! docs/decisions/0016 says why, and what it bounds.

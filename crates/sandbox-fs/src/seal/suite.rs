@@ -1,5 +1,7 @@
 //! The ciphers a store can be sealed with.
 
+use std::fmt;
+
 use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce};
 
 use crate::sys::Wiped;
@@ -52,6 +54,12 @@ pub(crate) struct Broken;
 
 /// A key that is ready for use.
 pub(crate) struct SealKey(Wiped<LessSafeKey>);
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealKey")
+    }
+}
 
 impl SealKey {
     pub(crate) fn new(key: LessSafeKey) -> SealKey {
