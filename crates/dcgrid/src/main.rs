@@ -20,6 +20,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == sandbox::INIT_ARGUMENT) {
         return sandbox::init_main();
     }
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == sandbox_fs::server::SERVER_ARGUMENT) {
+        return sandbox_fs::server::server_main();
+    }
     match commands::run(Args::parse()) {
         Ok(code) => code,
         Err(error) => exit::report(&error).into(),

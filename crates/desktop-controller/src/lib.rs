@@ -16,6 +16,7 @@ mod error;
 mod identity;
 mod inventory;
 mod lease;
+pub mod sealed;
 mod stamp;
 pub mod tree;
 mod verdict;

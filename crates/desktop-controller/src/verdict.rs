@@ -26,6 +26,10 @@ pub(crate) fn failure(exit: &Exit, runtime_min: Duration) -> Option<FailureReaso
         LimitHit::Processes { limit, peak } => FailureReason::ProcessLimit { limit, peak },
         LimitHit::Disk { limit, used } => FailureReason::DiskLimit { limit, used },
         LimitHit::Stream { limit, size } => FailureReason::OutputLimit { limit, size },
+        LimitHit::Tampered => FailureReason::Tampering { path: "its files".to_owned() },
+        LimitHit::FilesLost => {
+            FailureReason::ClientStorage { why: "the files of the subjob were lost".to_owned() }
+        }
         LimitHit::Terminated { cause: Cause::Cancelled } => evicted(Order::Cancel),
         LimitHit::Terminated { cause: Cause::Shutdown } => evicted(Order::Stop),
         LimitHit::Terminated { cause: Cause::Contention } => {

@@ -197,6 +197,23 @@ impl Files {
         self.store.checkpoint(&state)
     }
 
+    /// Makes somebody the owner of all files.
+    pub(crate) fn give_to(&self, uid: u32, gid: u32) {
+        self.tree().give_to(uid, gid);
+    }
+
+    /// Notes that the file system itself has failed.
+    pub(crate) fn fail(&self, why: String) {
+        self.troubles.keep(Trouble::Storage { why });
+    }
+
+    /// What is under a name, without the kernel being told of it.
+    pub(crate) fn peek(&self, parent: Ino, name: &OsStr) -> Result<Attributes, Errno> {
+        let tree = self.tree();
+        let ino = tree.find(parent, name.as_bytes())?;
+        Ok(tree.node(ino)?.attributes(ino))
+    }
+
     fn tree(&self) -> MutexGuard<'_, Tree> {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -289,8 +306,9 @@ impl Files {
     }
 }
 
-/// The time that new and changed files get.
+/// The time that new and changed files get: by the clock that the kernel stamps files with, so that it sees no need to
+/// tell us of its own stamp right after.
 fn now() -> Time {
-    let now = clock_gettime(ClockId::Realtime);
+    let now = clock_gettime(ClockId::RealtimeCoarse);
     Time { seconds: now.tv_sec, nanoseconds: u32::try_from(now.tv_nsec).unwrap_or(0) }
 }

@@ -16,6 +16,7 @@ mod layer;
 mod limits;
 pub mod operations;
 pub mod seal;
+pub mod server;
 pub mod store;
 mod sys;
 mod tree;

@@ -3,6 +3,7 @@
 //! With a write-back cache in the kernel a program may have closed a file long before its bytes find no room; so it is
 //! not left to the program to notice.
 
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +14,7 @@ use crate::operations::Ino;
 use crate::store::StoreError;
 
 /// Something after which the subjob's files are not what its program believes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trouble {
     /// What the disk gave back is not what was written.
     Tampered {

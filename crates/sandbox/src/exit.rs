@@ -113,6 +113,10 @@ pub enum LimitHit {
         limit: ByteSize,
         size: ByteSize,
     },
+    /// No limit: what the disk gave back is not what was written there.
+    Tampered,
+    /// No limit: the desktop's disk is full or has failed, or whoever serves the files has.
+    FilesLost,
     /// No limit: [`crate::Control::terminate`] was called.
     Terminated {
         cause: Cause,

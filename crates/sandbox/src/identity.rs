@@ -34,6 +34,15 @@ const NEEDED: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::KILL);
 
+/// User and group id of the grid's own processes that need no rights, when the client is root: next to the slots, and
+/// none of them.
+const SERVICE: u32 = FIRST_SLOT - 1;
+
+/// The id that helpers of the client give up root for; nothing when the client is an ordinary user.
+pub fn service_id() -> Option<u32> {
+    is_privileged().then_some(SERVICE)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Identity {
     /// The client is root: the subjob has a user and group id of its own.

@@ -44,6 +44,10 @@ pub(crate) struct Setup {
     pub stdin: Option<OsString>,
     /// Whether a pipe to read from is sent right after this message.
     pub stdin_follows: bool,
+    /// Where to mount the files that are served, by whom a socket tells that is sent after that.
+    pub served: Option<OsString>,
+    /// Standard output and standard error, if they are files of that mount.
+    pub outputs: [Option<OsString>; 2],
     /// The control groups that the program joins.
     pub doors: Doors,
     /// Most tasks of the subjob's user in its user namespace.
@@ -227,6 +231,8 @@ mod tests {
             args: vec!["--cpu".into(), "1".into()],
             env: vec!["LANG=C".into()],
             stdin: Some("/var/lib/grid/in".into()),
+            served: None,
+            outputs: [None, None],
             stdin_follows: false,
             doors: Doors {
                 version2: Some("/sys/fs/cgroup/x".into()),

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use model::ByteSize;
+use rustix::fs::{Mode, OFlags};
 
 use crate::control_group::{ControlGroup, Hierarchies};
 use crate::identity::is_privileged;
@@ -42,7 +43,8 @@ const FIX_NAMESPACES: &str = "run the client as a system service, or allow user 
 
 /// Looks at the machine. Makes a control group for a moment and removes it again; changes nothing else.
 pub fn probe() -> Vec<Finding> {
-    let mut findings = vec![namespaces(), seccomp(), landlock(), overlay(), own_directories(), fixed_code()];
+    let mut findings =
+        vec![namespaces(), seccomp(), landlock(), overlay(), own_directories(), sealed_files(), fixed_code()];
     findings.extend(control_groups());
     findings
 }
@@ -120,6 +122,23 @@ fn overlay() -> Finding {
         }
         .to_owned(),
         fix: (!available).then_some("modprobe overlay, or Linux 5.11 or newer"),
+    }
+}
+
+/// Whether a file system in user space can be mounted, which sealed files need.
+fn sealed_files() -> Finding {
+    let opened = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    Finding {
+        what: "sealed files",
+        available: opened.is_ok(),
+        enforced_by: if opened.is_ok() { Enforcer::Kernel } else { Enforcer::Nobody },
+        detail: match &opened {
+            Ok(_) => "FUSE".to_owned(),
+            Err(error) => format!("/dev/fuse can't be opened: {error}"),
+        },
+        fix: opened.is_err().then_some(
+            "load the kernel module fuse, and let the client open /dev/fuse (mode 0666, as udev has it)",
+        ),
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::display::{self, MAX_SIDE};
 use crate::error::SandboxError;
+use crate::served::Served;
 
 /// One program to run in a sandbox of its own.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Spec {
     pub stdout: Output,
     pub stderr: Output,
     pub limits: Bounds,
+    /// The mount that `root`, `work` and those of the streams that are files lie in, if they don't lie on the host.
+    pub served: Option<Served>,
     pub network: NetworkAccess,
     /// A private, invisible X display for the program. What it uses counts as the program's, except that its few
     /// processes come on top of the limit.
@@ -142,6 +145,7 @@ impl Spec {
             stderr: Output::File(run.join("stderr")),
             scratch: ByteSize(limits.memory.0 / SCRATCH_SHARE),
             limits,
+            served: None,
             network: NetworkAccess::default(),
             display: None,
         }
@@ -149,11 +153,19 @@ impl Spec {
 
     pub(crate) fn check(&self) -> Result<(), SandboxError> {
         let bad = |field, why: &str| Err(SandboxError::Spec { field, why: why.to_owned() });
+        if let Some(served) = &self.served {
+            if !is_plain_absolute(&served.at) || !served.at.is_dir() {
+                return bad("served", "it must be mounted at the absolute path of a directory");
+            }
+            if !(self.is_served(&self.root) && self.is_served(&self.work)) {
+                return bad("served", "root and work must lie in it");
+            }
+        }
         for (field, path) in [("root", &self.root), ("work", &self.work)] {
             if !is_plain_absolute(path) || path.parent().is_none() {
                 return bad(field, "it must be an absolute path without '..', and not '/'");
             }
-            if !path.is_dir() {
+            if !self.is_served(path) && !path.is_dir() {
                 return bad(field, &format!("'{}' is not a directory", path.display()));
             }
         }
@@ -174,7 +186,7 @@ impl Spec {
             }
         }
         match &self.stdin {
-            Stdin::File(path) if !(is_plain_absolute(path) && path.is_file()) => {
+            Stdin::File(path) if !(is_plain_absolute(path) && (self.is_served(path) || path.is_file())) => {
                 let why = format!("'{}' is not the absolute path of a regular file", path.display());
                 return bad("stdin", &why);
             }
@@ -203,6 +215,12 @@ impl Spec {
             }
         }
         self.limits.check()
+    }
+
+    /// Whether a path lies in the mount that is served.
+    pub(crate) fn is_served(&self, path: &Path) -> bool {
+        let served = self.served.as_ref();
+        served.is_some_and(|served| path != served.at && path.starts_with(&served.at))
     }
 
     /// Processes and threads that the kernel is to allow: those of the program and of its display.

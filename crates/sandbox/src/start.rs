@@ -59,9 +59,11 @@ pub fn start(launcher: &Launcher, spec: &Spec) -> Result<Running, SandboxError> 
         .map_err(|why| SandboxError::Spec { field: "network", why })?;
     let begun = Instant::now();
     let claim = Claim::take()?;
-    claim.identity.own_tree(&spec.work)?;
-    let stdout = open_output(&spec.stdout, claim.identity)?;
-    let stderr = open_output(&spec.stderr, claim.identity)?;
+    if !spec.is_served(&spec.work) {
+        claim.identity.own_tree(&spec.work)?;
+    }
+    let stdout = open_output(spec, &spec.stdout, claim.identity)?;
+    let stderr = open_output(spec, &spec.stderr, claim.identity)?;
 
     let (channel, init_side) = UnixStream::pair().map_err(|source| SandboxError::Channel { source })?;
     // It starts up while we make its control groups.
@@ -89,6 +91,10 @@ fn instruct(
         Stdin::Pipe(pipe) => message::send_file(channel, pipe),
         Stdin::Null | Stdin::File(_) => Ok(()),
     });
+    let told = told.and_then(|()| match &spec.served {
+        Some(served) => message::send_file(channel, served.server.socket()),
+        None => Ok(()),
+    });
     told.map(|()| group).map_err(|source| match source.kind() {
         std::io::ErrorKind::InvalidInput => SandboxError::CommandTooLarge { limit: MAX_MESSAGE },
         _ => SandboxError::Channel { source },
@@ -110,8 +116,14 @@ pub(crate) fn check_tag(tag: &str) -> Result<(), SandboxError> {
     Err(SandboxError::Spec { field: "tag", why })
 }
 
-fn open_output(output: &Output, identity: Identity) -> Result<OwnedFd, SandboxError> {
+fn open_output(spec: &Spec, output: &Output, identity: Identity) -> Result<OwnedFd, SandboxError> {
     match output {
+        // Init opens it when it is there.
+        Output::File(path) if spec.is_served(path) => {
+            let nothing = OpenOptions::new().write(true).open("/dev/null");
+            let failed = |source| SandboxError::Output { path: path.clone(), source };
+            nothing.map(OwnedFd::from).map_err(failed)
+        }
         Output::File(path) => create_output(path, identity).map(OwnedFd::from),
         Output::Pipe(pipe) => {
             let failed = |source| SandboxError::Pipe { source };
@@ -154,6 +166,9 @@ fn setup_message(launcher: &Launcher, spec: &Spec, identity: Identity, group: &C
             Stdin::File(path) => Some(path.clone().into()),
         },
         stdin_follows: matches!(spec.stdin, Stdin::Pipe(_)),
+        served: spec.served.as_ref().map(|served| served.at.clone().into()),
+        outputs: [&spec.stdout, &spec.stderr]
+            .map(|output| output.path().filter(|path| spec.is_served(path)).map(OsString::from)),
         doors: group.doors(),
         tasks: task_limit(spec.tasks(), identity, group),
         disk: spec.limits.disk.0,

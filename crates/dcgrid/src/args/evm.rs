@@ -58,6 +58,9 @@ pub struct EvmRunArgs {
     /// Where pictures of dialogs go that waited for somebody and were closed [default: ~/.cache/dcgrid/evm/dialogs]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "gui")]
     pub dialogs: Option<PathBuf>,
+    /// Keep what the program writes sealed on the disk, under a key that is gone at the end
+    #[arg(long)]
+    pub sealed: bool,
     #[command(flatten)]
     pub limits: EvmLimitArgs,
     #[command(flatten)]

@@ -1,12 +1,13 @@
 //! How long a request waits so that data moves no faster than it may. It slows, and never fails.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::operations::Direction;
 
 /// Bytes per second, each way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// Unlimited if absent.
     pub read: Option<u64>,

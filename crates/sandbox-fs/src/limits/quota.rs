@@ -1,11 +1,12 @@
 //! Bytes and files, counted as they are taken.
 
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
 /// The most that a file system may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quota {
     /// In blocks of files, extended attributes and targets of symbolic links.
     pub bytes: u64,
@@ -14,7 +15,7 @@ pub struct Quota {
 }
 
 /// What a file system holds, held at most, and was refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub bytes: u64,
     pub inodes: u64,

@@ -45,6 +45,11 @@ impl StoreKey {
         Ok(StoreKey(locked))
     }
 
+    /// Hands the key to another process of ours, over a socket that nobody else holds.
+    pub(crate) fn write_to(&self, socket: &mut impl io::Write) -> io::Result<()> {
+        socket.write_all(self.0.bytes())
+    }
+
     /// The key of the session that has this salt.
     pub(crate) fn session(&self, suite: Suite, salt: &[u8; SALT]) -> SessionKey {
         let prk = Salt::new(HKDF_SHA256, salt).extract(self.0.bytes());

@@ -59,6 +59,10 @@ impl Tree {
         self.nodes.get_mut(&ino).ok_or(Errno::NOENT)
     }
 
+    pub(crate) fn give_to(&mut self, uid: u32, gid: u32) {
+        self.nodes.values_mut().for_each(|node| (node.meta.uid, node.meta.gid) = (uid, gid));
+    }
+
     /// Inodes, the root included.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()

@@ -9,18 +9,16 @@ mod module;
 mod unwind;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use model::{Crash, MAX_FRAMES};
 use portal_loader::frame::{Crashed, Frame};
-use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use self::mappings::{Mapping, parse};
 use self::module::Module;
 use self::unwind::{Registers, Stack};
+use crate::served::Tree;
 
 /// Most time for one backtrace; the frames found until then are reported.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -31,13 +29,13 @@ const WITH_ADDRESS: [i32; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc:
 /// `si_code` of a fault whose address the processor doesn't tell.
 const NO_ADDRESS: i32 = 128;
 
-/// Makes a report of a crash frame, with the files of the application tree at `root`; nothing when it is no frame.
-pub(crate) fn explain(root: &Path, frame: &[u8]) -> Option<Crash> {
+/// Makes a report of a crash frame, with the files of the application in `tree`; nothing when it is no frame.
+pub(crate) fn explain(tree: &Tree, frame: &[u8]) -> Option<Crash> {
     let Some(Frame::Crashed(crashed)) = Frame::read(frame) else { return None };
     let mappings = parse(crashed.mappings);
     let has_address = WITH_ADDRESS.contains(&crashed.signal()) && (1..NO_ADDRESS).contains(&crashed.code());
     // The files are the submitter's, and libraries read them: a panic there costs the backtrace, not the report.
-    let backtrace = catch_unwind(AssertUnwindSafe(|| backtrace(root, &crashed, &mappings)));
+    let backtrace = catch_unwind(AssertUnwindSafe(|| backtrace(tree, &crashed, &mappings)));
     Some(Crash {
         program: program(&crashed, &mappings),
         signal: crashed.signal(),
@@ -53,10 +51,8 @@ fn program(crashed: &Crashed<'_>, mappings: &[Mapping]) -> String {
     own.and_then(|mapping| mapping.path.clone()).unwrap_or_else(|| "an unknown program".to_owned())
 }
 
-fn backtrace(root: &Path, crashed: &Crashed<'_>, mappings: &[Mapping]) -> Vec<String> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(root) = openat(CWD, root, flags, Mode::empty()) else { return Vec::new() };
-    let mut modules = Modules { root, mappings, opened: HashMap::new() };
+fn backtrace(tree: &Tree, crashed: &Crashed<'_>, mappings: &[Mapping]) -> Vec<String> {
+    let mut modules = Modules { tree, mappings, opened: HashMap::new() };
     let stack = Stack { begins: crashed.stack_begins(), bytes: crashed.stack };
     let mut registers = Registers::of(crashed);
     let begun = Instant::now();
@@ -75,7 +71,7 @@ fn backtrace(root: &Path, crashed: &Crashed<'_>, mappings: &[Mapping]) -> Vec<St
 
 /// The files that are mapped, opened when they are needed.
 struct Modules<'a> {
-    root: OwnedFd,
+    tree: &'a Tree,
     mappings: &'a [Mapping],
     opened: HashMap<&'a str, Option<Module>>,
 }
@@ -85,8 +81,8 @@ impl<'a> Modules<'a> {
     fn find(&mut self, address: u64) -> Option<(&Module, u64, &'a str)> {
         let mapping = self.mappings.iter().find(|mapping| mapping.holds(address))?;
         let path = mapping.path.as_deref()?;
-        let Modules { root, opened, .. } = self;
-        let module = opened.entry(path).or_insert_with(|| Module::open(root, path)).as_ref()?;
+        let Modules { tree, opened, .. } = self;
+        let module = opened.entry(path).or_insert_with(|| Module::open(tree, path)).as_ref()?;
         Some((module, module.bias(mapping)?, path))
     }
 

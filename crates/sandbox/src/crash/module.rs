@@ -2,16 +2,18 @@
 //! caller (.eh_frame).
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io::Write as _;
+use std::path::Path;
 
 use gimli::{BaseAddresses, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, UnwindContext, UnwindSection};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::read::{Object, ObjectSection, ObjectSymbol, ReadCache};
 use object::{Endianness, SymbolKind, elf};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat, openat2};
 
 use super::mappings::Mapping;
 use super::unwind::{REGISTERS, Rule, Rules};
+use crate::served::{MAX_MODULE, Tree};
 
 /// Largest file that is looked into.
 const MAX_FILE: u64 = 1 << 30;
@@ -28,6 +30,13 @@ const MAX_SHOWN: usize = 160;
 
 const PAGE: u64 = 4_096;
 
+/// A file of the application that the host has nowhere.
+fn in_memory(bytes: &[u8]) -> Option<File> {
+    let mut file = File::from(memfd_create("module", MemfdFlags::CLOEXEC).ok()?);
+    file.write_all(bytes).ok()?;
+    Some(file)
+}
+
 pub(super) struct Module {
     file: ReadCache<File>,
 }
@@ -36,15 +45,28 @@ type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<File>>;
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
 impl Module {
-    /// Opens a file by its path inside the tree `root`, out of which no link can lead.
-    pub fn open(root: &OwnedFd, path: &str) -> Option<Self> {
+    /// Opens a file by its path inside the application's tree, out of which no link can lead.
+    pub fn open(tree: &Tree, path: &str) -> Option<Self> {
+        let file = match tree {
+            Tree::Directory(root) => Module::open_inside(root, path)?,
+            Tree::Served { server, root } => {
+                let path = root.join(path.trim_start_matches('/'));
+                in_memory(&server.load(&path, MAX_MODULE)?)?
+            }
+        };
+        Some(Module { file: ReadCache::new(file) })
+    }
+
+    fn open_inside(root: &Path, path: &str) -> Option<File> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, root, flags, Mode::empty()).ok()?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         let file = openat2(root, path, flags, Mode::empty(), inside).ok()?;
         let stat = rustix::fs::fstat(&file).ok()?;
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let is_small = u64::try_from(stat.st_size).is_ok_and(|size| size <= MAX_FILE);
-        (is_file && is_small).then(|| Module { file: ReadCache::new(File::from(file)) })
+        (is_file && is_small).then(|| File::from(file))
     }
 
     fn elf(&self) -> Option<Elf<'_>> {

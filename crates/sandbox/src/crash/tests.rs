@@ -5,6 +5,10 @@ use portal_loader::frame::{self, CRASH_WORDS};
 use super::*;
 
 /// A frame of a crash at `registers`.
+fn directory(root: impl Into<std::path::PathBuf>) -> Tree {
+    Tree::Directory(root.into())
+}
+
 fn frame(words: &[(usize, u64)], stack: &[u8], mappings: &[u8]) -> Vec<u8> {
     let mut all = [0_u64; CRASH_WORDS];
     all[0] = frame::CRASHED;
@@ -33,7 +37,7 @@ fn a_function_to_be_found() -> u64 {
 fn a_function_of_this_program_is_found_by_its_address() {
     let at = a_function_to_be_found as fn() -> u64 as usize as u64;
     let pc = (frame::FIRST_REGISTER + frame::RIP, at + 1);
-    let crash = explain(Path::new("/"), &frame(&[pc], &[], own_mappings().as_bytes())).unwrap();
+    let crash = explain(&directory("/"), &frame(&[pc], &[], own_mappings().as_bytes())).unwrap();
     let expect = "sandbox::crash::tests::a_function_to_be_found+0x1 in /";
     assert!(crash.backtrace[0].starts_with(expect), "{crash:?}");
     assert_eq!((crash.signal, crash.address), (11, Some(0)));
@@ -46,7 +50,7 @@ fn files_outside_of_the_tree_are_not_looked_at() {
     let check = |path: &str, expect: &str| {
         let mappings = format!("1000-2000 r-xp 00000000 08:01 12 {path}\n");
         let pc = (frame::FIRST_REGISTER + frame::RIP, 0x1234);
-        let crash = explain(tree.path(), &frame(&[pc], &[], mappings.as_bytes())).unwrap();
+        let crash = explain(&directory(tree.path()), &frame(&[pc], &[], mappings.as_bytes())).unwrap();
         assert_eq!(crash.backtrace, [expect]);
     };
     let own = std::env::current_exe().unwrap();
@@ -61,7 +65,7 @@ fn addresses_are_told_only_where_the_kernel_has_one() {
     let check = |signal: i32, code: i32, expect: Option<u64>| {
         let kind = (frame::SIGNAL_AND_CODE, frame::join(signal.cast_unsigned(), code.cast_unsigned()));
         let bytes = frame(&[kind, (frame::ADDRESS_OF_FAULT, 0xbeef)], &[], &[]);
-        assert_eq!(explain(Path::new("/"), &bytes).unwrap().address, expect, "signal {signal}, code {code}");
+        assert_eq!(explain(&directory("/"), &bytes).unwrap().address, expect, "signal {signal}, code {code}");
     };
     check(libc::SIGSEGV, 1, Some(0xbeef));
     check(libc::SIGSEGV, NO_ADDRESS, None);
@@ -101,8 +105,8 @@ fn no_bytes_make_it_panic_or_hang() {
                 _ => bytes[at] ^= 1 << random(8),
             }
         }
-        let root = if turn % 400 == 0 { Path::new("/") } else { tree.path() };
-        if let Some(crash) = explain(root, &bytes) {
+        let root = if turn % 400 == 0 { std::path::Path::new("/") } else { tree.path() };
+        if let Some(crash) = explain(&directory(root), &bytes) {
             assert!(crash.backtrace.len() <= MAX_FRAMES);
         }
     }

@@ -21,6 +21,7 @@ mod program;
 mod registry;
 mod root;
 mod scratch;
+mod served;
 mod step;
 mod user_namespace;
 
@@ -82,10 +83,23 @@ fn begin(channel: &UnixStream) -> Result<(Setup, Option<Role>), StepError> {
     Ok((setup, role))
 }
 
+/// What the VM Portal was handed besides its setup.
+#[derive(Debug, Default)]
+struct Handed {
+    stdin: Option<File>,
+    /// To whoever serves the files.
+    server: Option<UnixStream>,
+    link: Option<Link>,
+}
+
 fn run(channel: &UnixStream, setup: &Setup, link: Option<Link>) -> Result<(), StepError> {
     let stdin = match setup.stdin_follows {
         true => Some(step("take the standard input", message::receive_file(channel))?.into()),
         false => None,
+    };
+    let server = match setup.served {
+        Some(_) => Some(step("take the file server's socket", message::receive_file(channel))?.into()),
+        None => None,
     };
     let doors = OpenDoors::new(&setup.doors)?;
     match setup.identity {
@@ -94,10 +108,11 @@ fn run(channel: &UnixStream, setup: &Setup, link: Option<Link>) -> Result<(), St
     }
     enter_namespaces()?;
     match step("fork the VM Portal", sys::fork())? {
-        Fork::Child => portal::run(channel, setup, &doors, stdin, link),
+        Fork::Child => portal::run(channel, setup, &doors, Handed { stdin, server, link }),
         Fork::Parent { child } => {
             // Who writes into it shall see when the program has closed it.
             drop(stdin);
+            drop(server);
             wait_for(child)?;
             report_network(channel, link);
             Ok(())

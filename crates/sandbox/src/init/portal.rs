@@ -25,12 +25,12 @@ use super::doors::OpenDoors;
 use super::lifeline::Lifeline;
 use super::registry::Registry;
 use super::step::{StepError, step, step_at};
-use super::{program, report_failure, root, scratch};
+use super::{Handed, program, report_failure, root, scratch};
 use crate::exit::Ended;
 use crate::heartbeat;
 use crate::identity::{INSIDE_ID, Identity};
 use crate::message::{self, Inbox, Order, Report, Setup};
-use crate::network::{self, Link};
+use crate::network;
 use crate::stat;
 use crate::sys::{self, ChildSignals, Fork};
 
@@ -73,14 +73,8 @@ struct Portal<'a> {
 }
 
 /// Builds the sandbox, runs the program in it and reports its end.
-pub(super) fn run(
-    channel: &UnixStream,
-    setup: &Setup,
-    doors: &OpenDoors,
-    stdin: Option<File>,
-    link: Option<Link>,
-) -> ! {
-    match prepare(channel, setup, doors, stdin, link).and_then(Portal::serve) {
+pub(super) fn run(channel: &UnixStream, setup: &Setup, doors: &OpenDoors, handed: Handed) -> ! {
+    match prepare(channel, setup, doors, handed).and_then(Portal::serve) {
         Ok(()) => sys::exit_now(0),
         Err(e) => {
             report_failure(channel, &e);
@@ -93,18 +87,17 @@ fn prepare<'a>(
     channel: &'a UnixStream,
     setup: &'a Setup,
     doors: &OpenDoors,
-    piped: Option<File>,
-    link: Option<Link>,
+    handed: Handed,
 ) -> Result<Portal<'a>, StepError> {
     step("die with init", rustix::process::set_parent_process_death_signal(Some(Signal::KILL)))?;
     step("set the host name", rustix::system::sethostname(b"subjob"))?;
     step("bring up the loopback interface", sys::raise_loopback())?;
-    if let (Some(network), Some(link)) = (&setup.network, link) {
+    if let (Some(network), Some(link)) = (&setup.network, handed.link) {
         network::prepare(network, &link)
             .or_else(|(endpoint, e)| step_at("make the network's way to", endpoint, Err(e)))?;
     }
-    let mut root = root::build(setup)?;
-    root.stdin = root.stdin.or(piped);
+    let mut root = root::build(setup, handed.server)?;
+    root.stdin = root.stdin.or(handed.stdin);
     let (ours, theirs) = step("make a socket", UnixStream::pair())?;
     let (dialogs, attendant) = match &setup.display {
         Some(_) => step("make a socket for dialogs", Dialogs::new())

@@ -9,7 +9,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -22,6 +23,7 @@ use super::mounts::{
     try_mount_new,
 };
 use super::places::{DEVICE_LINKS, DEVICES, FREE, MASKED, Mask, SEEN};
+use super::served::mount_served;
 use super::step::{StepError, step, step_at};
 use crate::identity::HOME;
 use crate::message::Setup;
@@ -48,8 +50,12 @@ pub(super) struct Root {
 }
 
 /// Builds the root and makes it the only one this mount namespace has.
-pub(super) fn build(setup: &Setup) -> Result<Root, StepError> {
+pub(super) fn build(setup: &Setup, server: Option<UnixStream>) -> Result<Root, StepError> {
     keep_mounts_private()?;
+    if let (Some(at), Some(server)) = (&setup.served, server) {
+        mount_served(setup.identity, at, &server)?;
+        open_served_outputs(setup)?;
+    }
     let sources = open_sources(setup)?;
     let stdin = sources.stdin.as_ref().map(open_read_only).transpose()?;
     if let Some(file) = open_nameless(io::stdout())? {
@@ -93,6 +99,27 @@ fn open_sources(setup: &Setup) -> Result<Sources, StepError> {
             .map(|path| open("open the standard input", path, OFlags::PATH))
             .transpose()?,
     })
+}
+
+/// Makes the files that the streams go to where they are not the host's.
+fn open_served_outputs(setup: &Setup) -> Result<(), StepError> {
+    let open = |path: &OsString| {
+        let opened = fs::OpenOptions::new().append(true).create_new(true).mode(0o600).open(path);
+        let file = step_at("make the output", path, opened)?;
+        // A program that opens /dev/stdout is asked for its permission anew.
+        if let Some(id) = setup.identity.slot() {
+            step_at("give away", path, std::os::unix::fs::fchown(&file, Some(id), Some(id)))?;
+        }
+        Ok(file)
+    };
+    let [stdout, stderr] = &setup.outputs;
+    if let Some(file) = stdout.as_ref().map(open).transpose()? {
+        step("set the standard output", rustix::stdio::dup2_stdout(file))?;
+    }
+    if let Some(file) = stderr.as_ref().map(open).transpose()? {
+        step("set the standard error", rustix::stdio::dup2_stderr(file))?;
+    }
+    Ok(())
 }
 
 /// Opens a host's file for reading through a mount of its own that is read-only and nowhere to be found: a program

@@ -14,6 +14,7 @@ use super::unnamed::Unnamed;
 use crate::disk;
 use crate::exit::{Ended, LimitHit};
 use crate::running::Shared;
+use crate::served::{FileServer, FileState, FileTrouble};
 use crate::spec::{Bounds, Output, Spec};
 
 /// Looks between two measurements of the work directory, which cost a system call per file.
@@ -27,8 +28,7 @@ pub(super) struct Meter {
     limits: Bounds,
     /// Processes and threads that the program and its display may have.
     tasks_allowed: u32,
-    work: PathBuf,
-    unnamed: Unnamed,
+    files: Files,
     /// Those of the streams that go to files.
     streams: Vec<PathBuf>,
     shared: Arc<Shared>,
@@ -48,6 +48,13 @@ pub(super) struct Meter {
     cpu: Duration,
 }
 
+/// Where the subjob's files are, and how it is found out what they take.
+#[derive(Debug)]
+enum Files {
+    Plain { work: PathBuf, unnamed: Unnamed },
+    Served(Arc<dyn FileServer>),
+}
+
 impl Meter {
     /// `init` is the process whose only child is the VM Portal.
     pub(super) fn new(spec: &Spec, shared: Arc<Shared>, init: u32) -> Self {
@@ -55,9 +62,11 @@ impl Meter {
         Meter {
             limits: spec.limits,
             tasks_allowed: spec.tasks(),
-            work: spec.work.clone(),
-            unnamed: Unnamed::new(&spec.work),
-            streams: streams.collect(),
+            files: match &spec.served {
+                Some(served) => Files::Served(Arc::clone(&served.server)),
+                None => Files::Plain { work: spec.work.clone(), unnamed: Unnamed::new(&spec.work) },
+            },
+            streams: streams.filter(|path| !spec.is_served(path)).collect(),
             shared,
             init,
             hit: None,
@@ -161,11 +170,35 @@ impl Meter {
 
     fn look_at_disk(&mut self) {
         let limit = self.limits.disk;
+        let (work, unnamed) = match &self.files {
+            Files::Plain { work, unnamed } => (work, unnamed),
+            Files::Served(server) => {
+                let state = server.state().ok();
+                return self.look_at_served(state);
+            }
+        };
         let shared = Arc::clone(&self.shared);
-        let used = disk::usage(&self.work, &mut || shared.beat())
-            .and(|| self.unnamed.space(&self.work, limit.0, || self.pids()));
+        let used =
+            disk::usage(work, &mut || shared.beat()).and(|| unnamed.space(work, limit.0, || self.pids()));
         if used.exceeds(limit.0) {
             self.met(LimitHit::Disk { limit, used: ByteSize(used.bytes_or(limit.0)) });
+        }
+    }
+
+    /// The server has refused already what was too much; the program may not have noticed, as the kernel writes later
+    /// than it.
+    fn look_at_served(&mut self, state: Option<FileState>) {
+        let Some(FileState { used, stream, trouble }) = state else { return self.met(LimitHit::FilesLost) };
+        let limit = self.limits.disk;
+        match trouble {
+            Some(FileTrouble::OutOfSpace) => self.met(LimitHit::Disk { limit, used: used.max(limit) }),
+            Some(FileTrouble::Tampered) => self.met(LimitHit::Tampered),
+            Some(FileTrouble::Lost) => self.met(LimitHit::FilesLost),
+            None => {}
+        }
+        let limit = self.limits.stream;
+        if stream > limit {
+            self.met(LimitHit::Stream { limit, size: stream });
         }
     }
 

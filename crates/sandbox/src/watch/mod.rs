@@ -8,7 +8,6 @@ mod unnamed;
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +23,7 @@ use crate::heartbeat::Heartbeat;
 use crate::identity::Claim;
 use crate::message::{Inbox, Report};
 use crate::running::{Halt, Shared};
+use crate::served::Tree;
 use crate::spec::Spec;
 
 /// Time between two looks at what only watching can limit.
@@ -46,8 +46,8 @@ pub(crate) struct Watch {
     cut: Option<Instant>,
     /// As many as the VM Portal let pass.
     dialogs: Vec<ClosedDialog>,
-    /// The application tree, for the names of functions in a crash.
-    root: PathBuf,
+    /// The application's files, for the names of functions in a crash.
+    tree: Tree,
     /// The last crash, as the portal loader has told it.
     crash: Option<Vec<u8>>,
     end: Option<End>,
@@ -84,7 +84,7 @@ impl Watch {
             shared,
             cut: None,
             dialogs: Vec::new(),
-            root: spec.root.clone(),
+            tree: Tree::of(spec),
             crash: None,
             end: None,
             lost: None,
@@ -241,7 +241,7 @@ impl Watch {
             ended,
             hit: self.meter.hit,
             usage,
-            crash: self.crash.as_deref().and_then(|frame| crash::explain(&self.root, frame)),
+            crash: self.crash.as_deref().and_then(|frame| crash::explain(&self.tree, frame)),
             registered: self.end.as_ref().map_or(0, |end| end.registered),
             dialogs: std::mem::take(&mut self.dialogs),
             network: std::mem::take(&mut self.network),

@@ -64,7 +64,9 @@ impl Ending {
             return code::LIMIT;
         }
         match (&self.exit.ended, self.exit.hit) {
-            (Ended::Setup(_) | Ended::Lost(_), _) => code::FAILED,
+            (Ended::Setup(_) | Ended::Lost(_), _) | (_, Some(LimitHit::Tampered | LimitHit::FilesLost)) => {
+                code::FAILED
+            }
             (Ended::NotStarted(_), _) => code::NOT_EXECUTED,
             // A program that was refused a process and went on knows best how it ended.
             (Ended::Code(status), Some(LimitHit::Processes { .. }) | None) => {
@@ -159,7 +161,7 @@ fn limit_name(hit: &LimitHit) -> Option<&'static str> {
         LimitHit::Processes { .. } => Some("processes"),
         LimitHit::Disk { .. } => Some("disk"),
         LimitHit::Stream { .. } => Some("output"),
-        LimitHit::Terminated { .. } => None,
+        LimitHit::Tampered | LimitHit::FilesLost | LimitHit::Terminated { .. } => None,
     }
 }
 
@@ -178,6 +180,8 @@ fn describe_limit(hit: &LimitHit) -> Option<String> {
         LimitHit::Stream { limit, size } => {
             format!("ended by a limit: --output-limit {limit}, wrote {size}")
         }
+        LimitHit::Tampered => "ended: somebody changed its files on the disk".to_owned(),
+        LimitHit::FilesLost => "ended: its files were lost, because the disk is full or failed".to_owned(),
         LimitHit::Terminated { .. } => return None,
     })
 }

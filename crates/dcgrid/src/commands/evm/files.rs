@@ -2,7 +2,7 @@
 //! descriptor from the directory that was opened before.
 
 use std::ffi::CStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
@@ -15,7 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 /// Deepest directory that is entered.
-const MAX_DEPTH: u32 = 64;
+pub(super) const MAX_DEPTH: u32 = 64;
 
 /// Name under which a file is written before it takes its own.
 const FRESH: &CStr = c".dcgrid-evm.new";
@@ -66,7 +66,7 @@ pub fn copy_in(from: &Path, directory: &OwnedFd, to: &Path) -> anyhow::Result<()
         (to.parent().unwrap_or(Path::new("")), to.file_name().context("an input has a name")?);
     let parent = make_below(directory, parent).with_context(context)?;
     let name = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(name)).with_context(context)?;
-    write_changed(file, &parent, &name).with_context(context)
+    write_changed(&Plain::new(file).with_context(context)?, &parent, &name).with_context(context)
 }
 
 /// Copies a file that the program wrote to a path of ours.
@@ -91,7 +91,8 @@ pub fn copy_out(directory: &OwnedFd, path: &str) -> anyhow::Result<()> {
     std::fs::create_dir_all(parent).with_context(context)?;
     let name = target.file_name().context("an output has a name")?;
     let name = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(name)).with_context(context)?;
-    write_changed(file, &open_directory(parent)?, &name).with_context(context)
+    write_changed(&Plain::new(file).with_context(context)?, &open_directory(parent)?, &name)
+        .with_context(context)
 }
 
 /// Copies all that is in a directory into another, leaving alone what is the same already. Returns how many entries
@@ -119,7 +120,7 @@ fn copy_level(from: &OwnedFd, to: &OwnedFd, links: Links, depth: u32) -> io::Res
             }
             FileType::RegularFile => {
                 let file = File::from(openat(from, name, FILE, Mode::empty())?);
-                write_changed(file, to, name)?;
+                write_changed(&Plain::new(file)?, to, name)?;
             }
             FileType::Symlink if links == Links::Copied => {
                 symlinkat(readlinkat(from, name, Vec::new())?.as_c_str(), to, name)?;
@@ -140,44 +141,79 @@ fn make_below(directory: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     Ok(here)
 }
 
-fn make_directory(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
+pub(super) fn make_directory(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
     match mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
         Ok(()) | Err(Errno::EXIST) => Ok(openat(parent, name, DIRECTORY, Mode::empty())?),
         Err(error) => Err(error.into()),
     }
 }
 
+/// What is to be in a file.
+pub(super) trait Content {
+    /// Bytes.
+    fn size(&self) -> u64;
+    fn is_executable(&self) -> bool;
+    /// From its beginning.
+    fn open(&self) -> io::Result<impl io::Read>;
+}
+
+/// A regular file of ours.
+struct Plain {
+    file: File,
+    metadata: Metadata,
+}
+
+impl Plain {
+    fn new(file: File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        if metadata.is_file() {
+            return Ok(Plain { file, metadata });
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+    }
+}
+
+impl Content for Plain {
+    fn size(&self) -> u64 {
+        self.metadata.len()
+    }
+
+    fn is_executable(&self) -> bool {
+        std::os::unix::fs::MetadataExt::mode(&self.metadata) & 0o100 != 0
+    }
+
+    fn open(&self) -> io::Result<impl io::Read> {
+        let mut file = &self.file;
+        io::Seek::rewind(&mut file)?;
+        Ok(file)
+    }
+}
+
 /// Writes a file anew unless one with the same bytes is there. It takes the place of what has its name, so that a
 /// link there is replaced and never followed.
-fn write_changed(mut file: File, parent: &OwnedFd, name: &CStr) -> io::Result<()> {
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
+pub(super) fn write_changed(content: &impl Content, parent: &OwnedFd, name: &CStr) -> io::Result<()> {
     if let Ok(there) = openat(parent, name, FILE, Mode::empty())
-        && is_same(&file, &File::from(there))?
+        && is_same(content, &File::from(there))?
     {
         return Ok(());
     }
-    io::Seek::rewind(&mut file)?;
     match unlinkat(parent, FRESH, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
     }
-    let executable = std::os::unix::fs::MetadataExt::mode(&metadata) & 0o100 != 0;
-    let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
+    let mode = Mode::from_raw_mode(if content.is_executable() { 0o777 } else { 0o666 });
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mut fresh = File::from(openat(parent, FRESH, flags, mode)?);
-    io::copy(&mut file, &mut fresh)?;
+    io::copy(&mut content.open()?, &mut fresh)?;
     Ok(renameat(parent, FRESH, parent, name)?)
 }
 
-fn is_same(one: &File, other: &File) -> io::Result<bool> {
-    let (size, found) = (one.metadata()?.len(), other.metadata()?);
-    if !found.is_file() || found.len() != size {
+fn is_same(one: &impl Content, other: &File) -> io::Result<bool> {
+    let found = other.metadata()?;
+    if !found.is_file() || found.len() != one.size() {
         return Ok(false);
     }
-    let (mut one, mut other) = (BufReader::new(one).bytes(), BufReader::new(other).bytes());
+    let (mut one, mut other) = (BufReader::new(one.open()?).bytes(), BufReader::new(other).bytes());
     loop {
         match (one.next().transpose()?, other.next().transpose()?) {
             (None, None) => return Ok(true),

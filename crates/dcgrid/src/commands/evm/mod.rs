@@ -11,6 +11,7 @@ mod pictures;
 mod place;
 mod run;
 mod seal;
+mod sealed;
 mod streams;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use desktop_controller::sealed::SealedFiles;
 use model::{ByteSize, DisplaySize, NetworkAccess};
 use protocol::manifest::DISPLAY_SERVER;
 use sandbox::{Bounds, Cause, Code, Control, Display, Launcher, Nearby, Output, Running, Spec, Stdin};
@@ -21,6 +22,7 @@ use super::ending::Ending;
 use super::files::{self, Links};
 use super::pictures;
 use super::place::Place;
+use super::sealed;
 use super::streams::{self, Carried, Stream};
 use crate::args::EvmRunArgs;
 use crate::exit::{Exit, fault};
@@ -50,8 +52,15 @@ pub fn run(args: &EvmRunArgs, json: bool) -> anyhow::Result<u8> {
         let message = format!("'{}' is there already", keep.display());
         return Err(fault(Exit::Usage, message, "name a directory that does not exist"));
     }
-    copy_inputs(args, &work)?;
-    let (spec, pipes) = spec(args, env, &application, &place)?;
+    let (mut spec, pipes) = spec(args, env, &application, &place)?;
+    let work = if args.sealed {
+        let sealed = sealed::start(args, &application, &place)?;
+        sealed.apply(&mut spec);
+        Work::Sealed(sealed)
+    } else {
+        copy_inputs(args, &work)?;
+        Work::Plain(work)
+    };
     // Whoever runs this may reach the machine's own services anyway.
     let launcher = Launcher { nearby: Nearby::Named, ..Launcher::new(&place.tag) };
     let running = sandbox::start(&launcher, &spec)?;
@@ -158,11 +167,21 @@ fn copy_inputs(args: &EvmRunArgs, work: &OwnedFd) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is behind /work.
+enum Work {
+    Plain(OwnedFd),
+    Sealed(Arc<SealedFiles>),
+}
+
 /// Takes out what was asked for. What a program that failed did not write is not missed.
-fn take_outputs(args: &EvmRunArgs, work: &OwnedFd, code: u8) -> anyhow::Result<()> {
+fn take_outputs(args: &EvmRunArgs, work: &Work, code: u8) -> anyhow::Result<()> {
     let mut missing = Ok(());
     for path in &args.outputs {
-        match files::copy_out(work, path) {
+        let copied = match work {
+            Work::Plain(work) => files::copy_out(work, path),
+            Work::Sealed(sealed) => sealed::copy_out(sealed, path),
+        };
+        match copied {
             Err(error) if code == 0 => missing = Err(error),
             _ => {}
         }
@@ -171,7 +190,11 @@ fn take_outputs(args: &EvmRunArgs, work: &OwnedFd, code: u8) -> anyhow::Result<(
     for directory in wholes.into_iter().flatten() {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("can't make '{}'", directory.display()))?;
-        let left = files::copy_all(work, &files::open_directory(directory)?, Links::Left)?;
+        let to = files::open_directory(directory)?;
+        let left = match work {
+            Work::Plain(work) => files::copy_all(work, &to, Links::Left)?,
+            Work::Sealed(sealed) => sealed::copy_all(sealed, &to)?,
+        };
         if left > 0 {
             tracing::warn!("{left} entries of /work are links or no files and were left out");
         }

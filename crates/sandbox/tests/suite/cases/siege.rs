@@ -62,7 +62,9 @@ impl Met {
             LimitHit::Processes { .. } => Some(Met::Processes),
             LimitHit::Disk { .. } => Some(Met::Disk),
             LimitHit::Stream { .. } => Some(Met::Stream),
-            LimitHit::Cpu { .. } | LimitHit::Terminated { .. } => None,
+            LimitHit::Cpu { .. } | LimitHit::Tampered | LimitHit::FilesLost | LimitHit::Terminated { .. } => {
+                None
+            }
         }
     }
 
