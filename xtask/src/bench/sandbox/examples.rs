@@ -1,4 +1,5 @@
-//! What the sandbox's own examples measure: pausing a busy tree of processes, and brokered connections.
+//! What the sandbox's own examples measure: pausing a busy tree of processes, what bombs leave of the desktop, and
+//! brokered connections.
 
 use std::fs;
 use std::path::Path;
@@ -21,6 +22,7 @@ struct Example {
 
 const EXAMPLES: &[Example] = &[
     Example { name: "pause", sources: &["hostile.c", "files.c"], rounds: 10 },
+    Example { name: "disturbance", sources: &["hostile.c", "files.c"], rounds: 2 },
     Example { name: "network", sources: &["network.c"], rounds: 1 },
 ];
 
