@@ -433,7 +433,7 @@ fn neighboring_blocks(refs: &[Option<BlockRef>]) -> usize {
     let follows = |(index, block): &(usize, &Option<BlockRef>)| {
         block.is_some_and(|block| block.slot.number() == first.slot.number() + *index as u64)
     };
-    refs.iter().enumerate().take_while(follows).count()
+    refs.iter().take(BATCH).enumerate().take_while(follows).count()
 }
 
 /// A panic leaves nothing half done that is guarded by a lock here.
