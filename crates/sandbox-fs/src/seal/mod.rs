@@ -8,9 +8,11 @@
 //! docs/decisions/0016 says why, and what it bounds.
 
 mod key;
+mod secrecy;
 mod suite;
 
 pub use key::StoreKey;
 pub(crate) use key::{SALT, SessionKey, random_salt};
+pub use secrecy::{Secrecy, keep_memory_secret};
 pub use suite::Suite;
 pub(crate) use suite::{Broken, SealKey, TAG, Tag};
