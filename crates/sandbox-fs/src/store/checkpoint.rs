@@ -26,6 +26,12 @@ use crate::seal::{Broken, SALT, SealKey, StoreKey, Suite, TAG, Tag};
 const MAGIC: &[u8; 8] = b"DCGSTORE";
 const FORMAT: u8 = 1;
 
+/// Bytes of the longest state that a checkpoint seals: references to 256 GiB of blocks.
+pub const MAX_STATE: usize = 2 << 30;
+
+/// Bytes of the longest file that is read: it may have been made long in order to keep us busy.
+const MAX_FILE: u64 = MAX_STATE as u64 + (16 << 20);
+
 /// Bytes before the tag.
 const PREFIX: usize = 40;
 const HEADER: usize = PREFIX + TAG;
@@ -70,7 +76,10 @@ pub(super) fn encode(
     key: &SealKey,
     head: &Head,
     state: &[u8],
-) -> (Vec<u8>, Root) {
+) -> Result<(Vec<u8>, Root), StoreError> {
+    if state.len() > MAX_STATE {
+        return Err(StoreError::TooLong { bytes: state.len() });
+    }
     let mut file = Vec::with_capacity(HEADER + 64 + 24 * head.sessions.len() + state.len());
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(&[FORMAT, suite.code(), 0, 0, 0, 0, 0, 0]);
@@ -83,7 +92,7 @@ pub(super) fn encode(
     let (prefix, tag) = header.split_at_mut(PREFIX);
     tag.copy_from_slice(&key.seal(version.nonce(), prefix, text));
     let root = root_of(&mut &file[..]).expect("memory can be read").0;
-    (file, root)
+    Ok((file, root))
 }
 
 /// What was encoded, and the suite.
@@ -134,8 +143,8 @@ pub(super) fn read_expected<'a>(
     open: impl Fn() -> io::Result<Option<Box<dyn Read + 'a>>>,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let failed = || io_error("read a checkpoint");
-    let Some(mut file) = open().map_err(failed())? else { return Ok(None) };
-    let (root, length) = root_of(&mut file).map_err(failed())?;
+    let Some(file) = open().map_err(failed())? else { return Ok(None) };
+    let (root, length) = root_of(&mut file.take(MAX_FILE)).map_err(failed())?;
     if root != *expected {
         return Ok(None);
     }

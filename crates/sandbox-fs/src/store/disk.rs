@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{Dir, FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, Dir, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{StoreError, io_error};
@@ -68,6 +69,10 @@ pub(super) struct Directory {
     data: File,
 }
 
+/// Bytes of a read that is not kept in the kernel's cache: the kernel has just been given the same in plain, and the
+/// desktop's memory is its owner's. What is read in smaller pieces may come again.
+const READ_ONCE: usize = 64 << 10;
+
 /// Only the account that runs us may read or write.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
@@ -113,6 +118,11 @@ impl Disk for Directory {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+        if done >= READ_ONCE {
+            let range = (offset, NonZeroU64::new(done as u64));
+            // Advice: what becomes of it is no concern of the reader.
+            let _ = rustix::fs::fadvise(&self.data, range.0, range.1, Advice::DontNeed);
         }
         Ok(done)
     }

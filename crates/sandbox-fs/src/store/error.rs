@@ -37,6 +37,9 @@ pub enum StoreError {
     /// The checkpoint is of a format that this version doesn't know.
     #[error("the checkpoint has format {format} and suite {suite}, which are not known")]
     UnknownFormat { format: u8, suite: u8 },
+    /// The state that a checkpoint is to seal is longer than [`crate::store::MAX_STATE`].
+    #[error("a checkpoint of {bytes} bytes is too long")]
+    TooLong { bytes: usize },
     /// What a checkpoint tells can't be true: not by tampering, which never gets so far.
     #[error("the checkpoint makes no sense: {what}")]
     Senseless { what: &'static str },

@@ -18,18 +18,21 @@ impl Run {
 /// Runs of 2^n to 2^(n+1)-1 slots are class n.
 const CLASSES: usize = 64;
 
+/// Runs of a class that are looked at for one that is long enough.
+const TRIES: usize = 8;
+
 /// Slots in runs, no two of which touch.
 pub(super) struct Runs {
     /// Length by start.
     by_start: BTreeMap<u64, u64>,
     /// Starts, by the class of the length.
-    by_class: [BTreeSet<u64>; CLASSES],
+    by_class: Vec<BTreeSet<u64>>,
     slots: u64,
 }
 
 impl Runs {
     pub(super) fn new() -> Runs {
-        Runs { by_start: BTreeMap::new(), by_class: std::array::from_fn(|_| BTreeSet::new()), slots: 0 }
+        Runs { by_start: BTreeMap::new(), by_class: vec![BTreeSet::new(); CLASSES], slots: 0 }
     }
 
     /// How many slots there are in all.
@@ -65,9 +68,11 @@ impl Runs {
 
     /// The first `length` slots of a run that has as many, if there is one.
     pub(super) fn take(&mut self, length: u64) -> Option<Run> {
-        // Every run of the classes above is long enough; in its own class one of many may be, and is not looked for.
-        let class = if length.is_power_of_two() { class_of(length) } else { class_of(length) + 1 };
-        let start = self.by_class[class..].iter().find_map(BTreeSet::first).copied()?;
+        // In its own class a run may be too short; every one of the classes above is long enough.
+        let own =
+            self.by_class[class_of(length)].iter().take(TRIES).find(|start| self.by_start[start] >= length);
+        let above = || self.by_class[class_of(length) + 1..].iter().find_map(BTreeSet::first);
+        let start = own.or_else(above).copied()?;
         Some(self.take_front(start, length))
     }
 
@@ -141,7 +146,7 @@ mod tests {
         }
         assert_eq!(runs.take(4), Some(run(10, 4)));
         assert_eq!(runs.take(4), Some(run(14, 4)));
-        assert_eq!(runs.take(33), None);
+        assert_eq!(runs.take(41), None);
         assert_eq!(runs.take(20), Some(run(30, 20)));
         assert_eq!(runs.take(1), Some(run(1, 1)));
         assert_eq!(all(&runs), [(2, 2), (50, 20)]);
