@@ -71,7 +71,7 @@ impl Cost {
 /// What is measured: a store, or a plain file.
 enum Target {
     Plain(File),
-    Sealed { store: Store, key: FileKey, refs: Vec<Option<BlockRef>> },
+    Sealed { store: Box<Store>, key: FileKey, refs: Vec<Option<BlockRef>> },
 }
 
 impl Target {
@@ -110,7 +110,7 @@ fn measure(place: &Path, suite: Option<Suite>, bytes: usize) -> Result<[Cost; WO
         }
         Some(suite) => {
             let store = Store::create(File::open(place)?.into(), StoreKey::random()?, suite)?;
-            Target::Sealed { key: store.file_key(7), store, refs: vec![None; bytes / BLOCK] }
+            Target::Sealed { key: store.file_key(7), store: Box::new(store), refs: vec![None; bytes / BLOCK] }
         }
     };
     let blocks = (bytes / BLOCK) as u64;
