@@ -191,6 +191,8 @@ impl Files {
     /// # Errors
     /// What the disk says.
     pub fn checkpoint(&self) -> Result<Root, StoreError> {
+        // What is on the disk by now need not be waited for while nobody can write.
+        self.store.sync()?;
         let _nobody_writes = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let tree = self.tree();
         let state = postcard::to_stdvec(&tree.record()).expect("a tree in memory can be written to memory");

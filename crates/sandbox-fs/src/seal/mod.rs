@@ -5,14 +5,14 @@
 //!                                                         ├─ "blob", hash, size ─► key of contents written once
 //!                                                         └─ "state" ────────► key of the session's checkpoints
 //! ```
+//! A library expands keys into memory that we don't choose: [`crate::server`] locks all of its process.
+//!
 //! docs/decisions/0016 says why, and what it bounds.
 
 mod key;
-mod secrecy;
 mod suite;
 
 pub use key::StoreKey;
 pub(crate) use key::{SALT, SessionKey, random_salt};
-pub use secrecy::{Secrecy, keep_memory_secret};
 pub use suite::Suite;
 pub(crate) use suite::{Broken, SealKey, TAG, Tag};

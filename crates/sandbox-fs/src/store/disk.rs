@@ -156,8 +156,11 @@ impl Disk for Directory {
     fn write_checkpoint(&self, copy: Copy, bytes: &[u8]) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(&self.directory, copy.name(), flags, PRIVATE)?);
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_all()) {
+            // A part is of no use, and takes space that may be what is missing. If this fails too, it lies there.
+            let _ = file.set_len(0);
+            return Err(error);
+        }
         Ok(rustix::fs::fsync(&self.directory)?)
     }
 

@@ -1,6 +1,7 @@
 //! Checkpoints as they are made, and what of the past each of them holds.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use super::block::SessionNumber;
 use super::checkpoint::{self, Head, Root};
@@ -41,24 +42,43 @@ impl Store {
         if let Some((_, last)) = history.last {
             self.slots().forget_before(last);
         }
-        let (generation, slots) = {
-            let mut slots = self.slots();
-            (slots.freeze(), slots.count())
-        };
-        self.sync()?;
+        let freeze = self.slots().freeze();
+        match self.write_checkpoint(&history, freeze.generation, state) {
+            Ok((root, copy)) => {
+                history.last = Some((copy, freeze.generation));
+                Ok(root)
+            }
+            Err(error) => {
+                self.slots().thaw(freeze);
+                Err(error)
+            }
+        }
+    }
 
+    /// Seals a checkpoint and writes it in the place of the older one, which is returned.
+    fn write_checkpoint(
+        &self,
+        history: &History,
+        generation: Generation,
+        state: &[u8],
+    ) -> Result<(Root, Copy), StoreError> {
+        self.sync()?;
         let Session { number, salt, key } = &self.sessions.current;
         let older = self.sessions.older.iter().filter(|session| history.sessions.contains(&session.number));
         let mut sessions: Vec<_> = older.map(|session| (session.number, session.salt)).collect();
         sessions.push((*number, *salt));
         sessions.sort_unstable();
-        let head = Head { slots, generation, sessions };
+        let head = Head { slots: self.slots().count(), generation, sessions };
         let version = self.version(self.versions(1)?, 0);
         let (file, root) = checkpoint::encode(self.suite, salt, version, &key.of_state(), &head, state)?;
         let copy = history.last.map_or(Copy::A, |(copy, _)| copy.other());
-        self.disk.write_checkpoint(copy, &file).map_err(io_error("write a checkpoint"))?;
-        history.last = Some((copy, generation));
-        Ok(root)
+        let mut written = self.disk.write_checkpoint(copy, &file);
+        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            self.punch_all();
+            written = self.disk.write_checkpoint(copy, &file);
+        }
+        written.map_err(io_error("write a checkpoint"))?;
+        Ok((root, copy))
     }
 
     /// The last checkpoint's root is where it belongs: the one before is needed no longer, and neither is the space

@@ -132,15 +132,22 @@ impl Slots {
         }
     }
 
-    /// From now on nothing that is taken is written over: a checkpoint is about to refer to it. Returns the
-    /// checkpoint's generation.
-    pub(super) fn freeze(&mut self) -> Generation {
+    /// From now on nothing that is taken is written over: a checkpoint is about to refer to it. Its generation is the
+    /// next one.
+    pub(super) fn freeze(&mut self) -> Freeze {
+        let before = self.frozen.clone();
         self.generation += 1;
         self.frozen.set(Run { start: 0, length: self.count + 1 });
         for run in self.backed.iter().chain(self.holes.iter()) {
             self.frozen.clear(run);
         }
-        self.generation
+        Freeze { generation: self.generation, before }
+    }
+
+    /// The checkpoint came to nothing, and nothing was placed or freed since: all is as it was before.
+    pub(super) fn thaw(&mut self, freeze: Freeze) {
+        self.frozen = freeze.before;
+        self.generation = freeze.generation - 1;
     }
 
     /// No checkpoint older than that of generation `oldest` is kept: what only those refer to becomes free.
@@ -183,6 +190,11 @@ impl Slots {
         Ok(())
     }
 
+    /// Takes out all that the disk can have back, worth the work or not; then as [`Slots::take_for_punching`].
+    pub(super) fn take_all_for_punching(&mut self) -> Vec<Run> {
+        self.backed.take_long(1)
+    }
+
     /// Takes out what is to be given back to the disk, if it is worth the work; the caller punches the holes and tells
     /// [`Slots::punched`] or [`Slots::not_punched`].
     pub(super) fn take_for_punching(&mut self) -> Vec<Run> {
@@ -214,8 +226,14 @@ impl Slots {
     }
 }
 
+/// What was frozen before a checkpoint was begun.
+pub(super) struct Freeze {
+    pub(super) generation: Generation,
+    before: Bits,
+}
+
 /// A growing row of bits, all of them unset at first.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Bits(Vec<u64>);
 
 impl Bits {

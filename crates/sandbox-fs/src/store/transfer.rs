@@ -174,6 +174,16 @@ impl Store {
     /// Gives free space back to the disk, when there is enough of it.
     pub(super) fn punch(&self) {
         let runs = self.slots().take_for_punching();
+        self.punch_runs(runs);
+    }
+
+    /// Gives all free space back to the disk.
+    pub(super) fn punch_all(&self) {
+        let runs = self.slots().take_all_for_punching();
+        self.punch_runs(runs);
+    }
+
+    fn punch_runs(&self, runs: Vec<Run>) {
         for run in runs {
             let punched = self.disk.punch(Slot::new(run.start).offset(), run.length * BLOCK as u64);
             let mut slots = self.slots();

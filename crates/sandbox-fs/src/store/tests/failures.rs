@@ -81,13 +81,39 @@ fn an_error_while_reading_is_no_tampering() {
 }
 
 #[test]
+fn a_checkpoint_that_failed_holds_no_space() {
+    let mut world = World::new(1);
+    world.write(7, 0, 10).unwrap();
+    world.disk.fail_at(2, Fault::Error(Errno::IO));
+    world.checkpoint().unwrap_err();
+    world.write(7, 0, 10).unwrap();
+    assert_eq!(world.store.used(), 10 * BLOCK as u64, "written in place");
+    world.free_all();
+    assert_eq!(world.store.used(), 0);
+}
+
+#[test]
+fn a_checkpoint_for_which_there_is_no_room_takes_that_of_free_slots() {
+    let mut world = World::new(1);
+    world.write(7, 0, 10).unwrap();
+    world.free_all();
+    world.write(7, 0, 1).unwrap();
+    world.disk.fail_at(3, Fault::Error(Errno::NOSPC));
+    world.checkpoint().unwrap();
+    let root = world.history[0].0;
+    let image = world.disk.image();
+    assert!(image.data[BLOCK..].iter().all(|byte| *byte == 0), "holes");
+    World::open(image, &root, 1).unwrap().check();
+}
+
+#[test]
 fn a_checkpoint_that_failed_leaves_the_last_one() {
     for call in 0..3 {
         let mut world = World::new(call);
         world.write(7, 0, 10).unwrap();
         world.checkpoint().unwrap();
         world.write(7, 0, 10).unwrap();
-        world.disk.fail_at(world.disk.calls() + call, Fault::Error(Errno::NOSPC));
+        world.disk.fail_at(world.disk.calls() + call, Fault::Error(Errno::IO));
         world.checkpoint().unwrap_err();
         world.write(7, 5, 10).unwrap();
         world.check();

@@ -4,6 +4,7 @@
 mod attacks;
 mod blocks;
 mod crashes;
+mod directories;
 mod failures;
 mod format;
 mod simulated;
