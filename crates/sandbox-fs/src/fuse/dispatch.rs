@@ -9,7 +9,7 @@ use super::abi::{self, init};
 use super::reply::{Agreed, Answer, Names};
 use super::request::{Offer, Request};
 use super::session::{SessionOptions, Writes, Xattrs};
-use crate::operations::{Attributes, Caller, Ino, Listing, Operations};
+use crate::operations::{Attributes, Caller, Changes, Ino, Listing, Operations, SetTime};
 
 /// Does what is asked. The answer may lie in the buffer of the request.
 pub(super) fn perform<'a>(
@@ -70,6 +70,11 @@ fn try_to_perform<'a>(
         }
         Request::Write { ino, offset, data, drops_set_id } => {
             operations.write(ino, offset, data, drops_set_id)?;
+            if options.writes == Writes::Through {
+                // With a writeback cache the kernel sends the time.
+                let changes = Changes { modified: Some(SetTime::Now), ..Changes::default() };
+                operations.change(caller, ino, &changes)?;
+            }
             Ok(Answer::size(data.len() as u32))
         }
         Request::Sync { ino } => operations.sync(ino).map(done),

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use sandbox_fs::Rate;
 use sandbox_fs::fuse::{self, MountOptions, Opcode, Session, SessionOptions};
 use sandbox_fs::operations::Operations;
 use tempfile::TempDir;
+
+use crate::sealed::Sealed;
 
 /// Says past the harness's capture that a test did not test anything here.
 pub fn skip(reason: &str) {
@@ -36,14 +39,20 @@ pub fn serve(directory: &Path, operations: Arc<dyn Operations>, options: Session
 pub struct Mount {
     directory: TempDir,
     session: Option<Session>,
+    pub files: Sealed,
 }
 
 impl Mount {
     /// Nothing when this machine does not let us mount; says so.
-    pub fn new(operations: Arc<dyn Operations>, options: SessionOptions) -> Option<Mount> {
+    pub fn new(options: SessionOptions) -> Option<Mount> {
+        Mount::paced(Rate::default(), options)
+    }
+
+    pub fn paced(rate: Rate, options: SessionOptions) -> Option<Mount> {
         let directory = TempDir::new().unwrap();
-        let session = serve(directory.path(), operations, options)?;
-        Some(Mount { directory, session: Some(session) })
+        let files = Sealed::new(rate);
+        let session = serve(directory.path(), files.operations(), options)?;
+        Some(Mount { directory, session: Some(session), files })
     }
 
     pub fn path(&self) -> &Path {
@@ -80,7 +89,7 @@ impl Mount {
     }
 
     /// Unmounts, and returns when all threads have ended.
-    pub fn end(mut self) {
+    pub fn end(&mut self) {
         self.unmount();
     }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, though only the functions with the attribute count")]
 
 mod harness;
-mod memory;
 mod programs;
 mod requests;
+mod sealed;
 mod waiting;

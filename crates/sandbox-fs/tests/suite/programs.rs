@@ -5,22 +5,21 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
 use sandbox_fs::fuse::{SessionOptions, Writes, Xattrs};
 
 use crate::harness::{Mount, has, skip};
-use crate::memory::Memory;
 
 fn mount() -> Option<Mount> {
-    Mount::new(Arc::new(Memory::default()), SessionOptions::default())
+    Mount::new(SessionOptions::default())
 }
 
 #[test]
 fn programs_work() {
-    let Some(mount) = mount() else { return };
+    let Some(mut mount) = mount() else { return };
     mount.shell(
         "mkdir -p a/b; seq 1 200000 >a/numbers; cp a/numbers a/b/copy; cmp a/numbers a/b/copy
          dd if=/dev/urandom of=random bs=8k count=1000 status=none; dd if=random of=again bs=1M status=none
@@ -38,8 +37,7 @@ fn programs_work() {
 
 #[test]
 fn everything_is_forgotten() {
-    let memory = Arc::new(Memory::default());
-    let Some(mount) = Mount::new(Arc::clone(&memory) as _, SessionOptions::default()) else { return };
+    let Some(mut mount) = mount() else { return };
     mount.shell("mkdir d; for i in $(seq 100); do echo $i >d/$i; done; ls -l d; rm -r d");
     let file = File::create(mount.at("open")).unwrap();
     fs::remove_file(mount.at("open")).unwrap();
@@ -48,7 +46,8 @@ fn everything_is_forgotten() {
     drop(file);
     mount.end();
     // All that had no name is gone: its look-ups and its forgets were counted alike.
-    assert_eq!(memory.count(), 1);
+    let usage = mount.files.usage();
+    assert_eq!((usage.inodes, usage.bytes), (0, 0));
 }
 
 #[test]
@@ -57,7 +56,7 @@ fn shared_memory_maps_work() {
     if !python.exists() {
         return skip("no /usr/bin/python3");
     }
-    let Some(mount) = mount() else { return };
+    let Some(mut mount) = mount() else { return };
     let script = "import mmap
 with open('map', 'wb+') as f:
     f.truncate(1 << 20)
@@ -77,7 +76,7 @@ with open('map', 'rb') as f:
 
 #[test]
 fn rare_calls_work() {
-    let Some(mount) = mount() else { return };
+    let Some(mut mount) = mount() else { return };
     let (a, b) = (mount.at("a"), mount.at("b"));
     fs::write(&a, "aaaa").unwrap();
     fs::write(&b, "bb").unwrap();
@@ -120,7 +119,7 @@ fn rare_calls_work() {
 
 #[test]
 fn extended_attributes_work_or_are_refused() {
-    let Some(mount) = mount() else { return };
+    let Some(mut mount) = mount() else { return };
     let path = mount.at("a");
     fs::write(&path, "").unwrap();
     let mut room = [0; 64];
@@ -137,7 +136,7 @@ fn extended_attributes_work_or_are_refused() {
     mount.end();
 
     let options = SessionOptions { xattrs: Xattrs::Refused, ..SessionOptions::default() };
-    let Some(mount) = Mount::new(Arc::new(Memory::default()), options) else { return };
+    let Some(mut mount) = Mount::new(options) else { return };
     let path = mount.at("a");
     fs::write(&path, "").unwrap();
     let refused = rustix::fs::setxattr(&path, "user.color", b"blue", XattrFlags::empty());
@@ -147,7 +146,7 @@ fn extended_attributes_work_or_are_refused() {
 
 #[test]
 fn long_names_and_many_names() {
-    let Some(mount) = mount() else { return };
+    let Some(mut mount) = mount() else { return };
     let longest = "x".repeat(255);
     fs::write(mount.at(&longest), "").unwrap();
     let longer = fs::write(mount.at(&"x".repeat(256)), "").unwrap_err();
@@ -173,13 +172,13 @@ fn long_names_and_many_names() {
 
 #[test]
 fn writing_drops_set_user_id() {
-    let Some(mount) = mount() else { return };
+    let Some(mut mount) = mount() else { return };
     if !has("setpriv") {
         return;
     }
     for (writes, name) in [(Writes::Back, "back"), (Writes::Through, "through")] {
         let options = SessionOptions { writes, ..SessionOptions::default() };
-        let Some(mount) = Mount::new(Arc::new(Memory::default()), options) else { return };
+        let Some(mut mount) = Mount::new(options) else { return };
         mount.shell(&format!("echo x >{name}; chmod 6777 {name}"));
         fs::set_permissions(mount.path(), fs::Permissions::from_mode(0o777)).unwrap();
         mount.shell(&format!(
@@ -195,11 +194,15 @@ fn writing_drops_set_user_id() {
 #[test]
 fn writes_through_work() {
     let options = SessionOptions { writes: Writes::Through, ..SessionOptions::default() };
-    let Some(mount) = Mount::new(Arc::new(Memory::default()), options) else { return };
+    let Some(mut mount) = Mount::new(options) else { return };
     let mut file = File::create_new(mount.at("a")).unwrap();
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    file.set_modified(old).unwrap();
     for number in 0..300_u32 {
         file.write_all(&number.to_le_bytes().repeat(250)).unwrap();
     }
+    let made = file.metadata().unwrap();
+    assert!(made.modified().unwrap() > old, "the time of writing");
     drop(file);
     let expect: Vec<u8> = (0..300_u32).flat_map(|number| number.to_le_bytes().repeat(250)).collect();
     assert!(fs::read(mount.at("a")).unwrap() == expect);

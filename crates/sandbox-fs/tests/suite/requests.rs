@@ -2,20 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::sync::Arc;
 
 use sandbox_fs::fuse::Opcode::{self, *};
 use sandbox_fs::fuse::{SessionOptions, Xattrs};
 
 use crate::harness::Mount;
-use crate::memory::Memory;
 
 const FILES: u64 = 100;
 
 /// A mount whose directory the kernel knows, and of which it knows what is not supported.
 fn mount(xattrs: Xattrs) -> Option<Mount> {
     let options = SessionOptions { xattrs, ..SessionOptions::default() };
-    let mount = Mount::new(Arc::new(Memory::default()), options)?;
+    let mount = Mount::new(options)?;
     fs::write(mount.at("first"), "x").unwrap();
     fs::read(mount.at("first")).unwrap();
     fs::read_dir(mount.path()).unwrap().count();
@@ -51,7 +49,7 @@ fn read(name: &str) {
 
 #[test]
 fn small_files() {
-    let Some(mount) = mount(Xattrs::Served) else { return };
+    let Some(mut mount) = mount(Xattrs::Served) else { return };
     // The kernel asks for the attributes of a directory after each change of it, to check permissions.
     let one_by_one = FILES - 1;
     check(
@@ -76,7 +74,7 @@ fn small_files() {
 
 #[test]
 fn small_files_without_extended_attributes() {
-    let Some(mount) = mount(Xattrs::Refused) else { return };
+    let Some(mut mount) = mount(Xattrs::Refused) else { return };
     check(&mount, write, &[(GetAttr, FILES - 1), (LookUp, FILES), (Create, FILES), (Write, FILES)]);
     mount.end();
 }

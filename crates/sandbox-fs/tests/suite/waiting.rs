@@ -13,22 +13,28 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Resource, Rlimit};
 use sandbox_fs::fuse::{Opcode, SessionOptions};
-use sandbox_fs::operations::{Caller, Operations, ROOT};
+use sandbox_fs::operations::Time;
+use sandbox_fs::{Entry, EntryKind, Rate, Source, SourceError};
 use tempfile::TempDir;
 
 use crate::harness::{Mount, has, serve, skip};
-use crate::memory::Memory;
+use crate::sealed;
 
-const LONG: Duration = Duration::from_secs(3600);
-const SHORT: Duration = Duration::from_millis(200);
+const FILE: usize = 64 << 10;
+
+/// Bytes per second at which the file takes the better part of a second, after what may be moved at once.
+const SLOW: Option<u64> = Some(4 * FILE as u64);
+const LEAST: Duration = Duration::from_millis(150);
+
+/// At which it takes an hour.
+const FOREVER: Option<u64> = Some(FILE as u64 / 3600);
 
 /// With one thread only, which must never wait.
-fn mount() -> Option<(Arc<Memory>, Mount)> {
-    let memory = Arc::new(Memory::default());
+fn mount(rate: Rate) -> Option<Mount> {
     let options = SessionOptions { threads: 1, ..SessionOptions::default() };
-    let mount = Mount::new(Arc::clone(&memory) as _, options)?;
-    fs::write(mount.at("file"), vec![7; 64 << 10]).unwrap();
-    Some((memory, mount))
+    let mount = Mount::paced(rate, options)?;
+    fs::write(mount.at("file"), vec![7; FILE]).unwrap();
+    Some(mount)
 }
 
 fn read_directly(mount: &Mount) -> Vec<u8> {
@@ -40,8 +46,7 @@ fn read_directly(mount: &Mount) -> Vec<u8> {
 
 #[test]
 fn a_throttled_read_waits_and_nobody_else() {
-    let Some((memory, mount)) = mount() else { return };
-    *memory.delay.lock().unwrap() = SHORT;
+    let Some(mut mount) = mount(Rate { read: SLOW, write: None }) else { return };
     let begin = Instant::now();
     let requests = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read_directly(&mount));
@@ -51,26 +56,24 @@ fn a_throttled_read_waits_and_nobody_else() {
             assert!(!fs::exists(mount.at(&requests.to_string())).unwrap());
             requests += 1;
         }
-        assert!(reader.join().unwrap() == vec![7; 64 << 10]);
+        assert!(reader.join().unwrap() == vec![7; FILE]);
         requests
     });
-    assert!(begin.elapsed() >= SHORT);
+    assert!(begin.elapsed() >= LEAST);
     assert!(requests > 20, "{requests} look-ups while a read waited");
     mount.end();
 }
 
 #[test]
 fn a_throttled_write_is_answered_late() {
-    let Some((memory, mount)) = mount() else { return };
-    *memory.delay.lock().unwrap() = SHORT;
+    let Some(mut mount) = mount(Rate { read: None, write: SLOW }) else { return };
     let begin = Instant::now();
     let mut file = File::create(mount.at("new")).unwrap();
-    file.write_all(b"text").unwrap();
-    assert!(begin.elapsed() < SHORT, "write(2) itself goes to the cache");
+    file.write_all(&[7; FILE]).unwrap();
+    assert!(begin.elapsed() < LEAST, "write(2) itself goes to the cache");
     file.sync_all().unwrap();
-    assert!(begin.elapsed() >= SHORT);
+    assert!(begin.elapsed() >= LEAST);
     drop(file);
-    *memory.delay.lock().unwrap() = Duration::ZERO;
     mount.end();
 }
 
@@ -79,8 +82,7 @@ fn a_reader_that_waits_can_be_killed() {
     if !has("dd") {
         return;
     }
-    let Some((memory, mount)) = mount() else { return };
-    *memory.delay.lock().unwrap() = LONG;
+    let Some(mut mount) = mount(Rate { read: FOREVER, write: None }) else { return };
     let read = |signal| {
         let reads = || mount.count(Opcode::Read);
         let before = reads();
@@ -107,12 +109,11 @@ fn a_mount_ends_while_a_request_waits() {
     if !has("cat") {
         return;
     }
-    let Some((memory, mount)) = mount() else { return };
+    let Some(mut mount) = mount(Rate { read: FOREVER, write: None }) else { return };
     // So that reading asks again.
     let drop_pages =
         || rustix::fs::fadvise(File::open(mount.at("file")).unwrap(), 0, None, rustix::fs::Advice::DontNeed);
     drop_pages().unwrap();
-    *memory.delay.lock().unwrap() = LONG;
     let before = mount.count(Opcode::Read);
     let mut reader = Command::new("cat").arg(mount.at("file")).stdout(Stdio::null()).spawn().unwrap();
     while mount.count(Opcode::Read) == before {
@@ -156,23 +157,35 @@ fn a_panic_leaves_nobody_waiting() {
     assert_eq!(after.raw_os_error(), Some(Errno::NOTCONN.raw_os_error()));
 }
 
+/// Contents of a file of a lower layer that can't be read without a panic.
+#[derive(Debug)]
+struct Bug;
+
+impl Source for Bug {
+    fn size(&self) -> u64 {
+        100
+    }
+
+    fn read(&self, _offset: u64, _buffer: &mut [u8]) -> Result<(), SourceError> {
+        panic!("as if a bug were there");
+    }
+
+    fn identity(&self) -> [u8; 32] {
+        [0; 32]
+    }
+}
+
 fn serve_with_a_bug(directory: &Path) {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none).unwrap();
-    let memory = Arc::new(Memory::default());
-    let Some(session) = serve(directory, Arc::clone(&memory) as _, SessionOptions::default()) else { return };
-    // A file of another's, whose pages nobody has.
-    let caller = Caller { uid: 0, gid: 0 };
-    let file = memory.make_node(caller, ROOT, "file".as_ref(), 0o100_644, 0).unwrap();
-    memory.write(file.ino, 0, &mut [7; 100], false).unwrap();
-    std::thread::scope(|scope| {
-        // Poisons the lock that the file system takes at each READ.
-        let poisoner = scope.spawn(|| {
-            let _guard = memory.delay.lock();
-            panic!("as if a bug were there");
-        });
-        poisoner.join().unwrap_err();
-    });
+    let store = TempDir::new().unwrap();
+    let files = sealed::files(store.path(), Rate::default());
+    let kind = EntryKind::File(Arc::new(Bug));
+    let entry = Entry { path: "file".into(), mode: 0o644, modified: Time::default(), kind };
+    files.add_layer([entry], (0, 0)).unwrap();
+    // The process ends without clearing up.
+    store.close().unwrap();
+    let Some(session) = serve(directory, Arc::new(files), SessionOptions::default()) else { return };
     println!("{SERVING}");
     session.join().unwrap();
 }
