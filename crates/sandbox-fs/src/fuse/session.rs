@@ -116,20 +116,23 @@ impl Session {
 
     /// How many requests of each kind came so far; kinds of which none came are left out.
     pub fn counts(&self) -> Vec<(Opcode, u64)> {
-        let count = |opcode: &Opcode| (*opcode, self.shared.counts[*opcode as usize].load(Ordering::Relaxed));
-        OPCODES.iter().map(count).filter(|(_, count)| *count > 0).collect()
+        self.shared.counts()
     }
 
     /// Waits until the file system is unmounted.
     ///
+    /// Returns how many requests of each kind there were.
+    ///
     /// # Errors
     /// If a device failed before; the mount was served by the other threads until then.
-    pub fn join(self) -> Result<(), SessionError> {
+    pub fn join(self) -> Result<Vec<(Opcode, u64)>, SessionError> {
         let results: Vec<_> = self.workers.into_iter().map(JoinHandle::join).collect();
         self.shared.delays.close();
-        let gone = self.delayer.join();
-        gone.expect("a panic in it aborts the process");
-        results.into_iter().try_for_each(|result| result.expect("a panic in a worker aborts the process"))
+        self.delayer.join().expect("a panic in it aborts the process");
+        for result in results {
+            result.expect("a panic in a worker aborts the process")?;
+        }
+        Ok(self.shared.counts())
     }
 }
 
@@ -149,6 +152,11 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    fn counts(&self) -> Vec<(Opcode, u64)> {
+        let count = |opcode: &Opcode| (*opcode, self.counts[*opcode as usize].load(Ordering::Relaxed));
+        OPCODES.iter().map(count).filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Takes requests from a device until it is unmounted.
     fn serve(&self, device: usize) -> Result<(), SessionError> {
         let _guard = AbortOnPanic;

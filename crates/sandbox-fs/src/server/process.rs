@@ -195,7 +195,7 @@ fn serve_mount(
             let session = step("serve the mount", Session::start(devices, files.clone(), options))?;
             (&mount).write_all(&[1])?;
             drop(mount);
-            step("serve the mount", session.join())
+            step("serve the mount", session.join()).map(drop)
         };
         if let Err(error) = serve() {
             files.fail(error.to_string());
