@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         return sandbox::init_main();
     }
     if std::env::args_os().nth(1).is_some_and(|argument| argument == sandbox_fs::server::SERVER_ARGUMENT) {
-        return sandbox_fs::server::server_main();
+        return sandbox_fs::server::server_main(sandbox::confine_file_server);
     }
     match commands::run(Args::parse()) {
         Ok(code) => code,

@@ -48,6 +48,6 @@ pub use init::{SeenPlace, init_main, seen_places};
 pub use network::Nearby;
 pub use probe::{Enforcer, Finding, probe};
 pub use running::{Control, ControlError, Running};
-pub use served::{FileServer, FileState, FileTrouble, Served};
+pub use served::{FileServer, FileState, FileTrouble, Served, confine_file_server};
 pub use spec::{Bounds, Code, Display, Output, Spec, Stdin};
 pub use start::{INIT_ARGUMENT, Launcher, start};

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use model::ByteSize;
 
+use crate::filter;
+
 /// Largest file of an application that is read back for the names of functions in a crash.
 pub(crate) const MAX_MODULE: u64 = 64 << 20;
 
@@ -56,6 +58,15 @@ pub enum FileTrouble {
     Tampered,
     /// The desktop's disk is full or has failed, or the server is gone.
     Lost,
+}
+
+/// For the process that serves the files, once it has opened what it needs and before it starts a thread: from here on
+/// it can read and write what is open, and do nothing else to the machine. It must have `no_new_privs`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn confine_file_server() -> io::Result<()> {
+    filter::install(&filter::compile_file_server())
 }
 
 /// Where the application's files can be read from outside.

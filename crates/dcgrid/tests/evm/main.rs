@@ -7,5 +7,6 @@ mod endings;
 mod explain;
 mod files;
 mod programs;
+mod sealed;
 mod streams;
 mod unprivileged;

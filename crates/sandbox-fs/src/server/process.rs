@@ -41,16 +41,17 @@ const NICE: i32 = 10;
 /// Bytes of a key.
 const KEY: usize = 32;
 
-/// What a program runs that was started with [`super::SERVER_ARGUMENT`]; it must not have started a thread. Failures
+/// What a program runs that was started with [`super::SERVER_ARGUMENT`]; it must not have started a thread. `confine`
+/// takes away all that a process needs no more that only reads and writes what it has open. Failures
 /// reach whoever started it through the socket; the exit code only tells a person who typed the command.
-pub fn server_main() -> ExitCode {
+pub fn server_main(confine: fn() -> io::Result<()>) -> ExitCode {
     let Some(control) = take_control() else {
         eprintln!(
             "this command is started by the client, to serve a subjob's files; it does nothing by hand"
         );
         return ExitCode::from(2);
     };
-    match serve(&control) {
+    match serve(&control, confine) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // If nobody listens there is nobody to tell.
@@ -72,8 +73,10 @@ fn take_control() -> Option<UnixStream> {
     Some(control.into())
 }
 
-fn serve(control: &UnixStream) -> io::Result<()> {
+fn serve(control: &UnixStream, confine: fn() -> io::Result<()>) -> io::Result<()> {
     rustix::process::umask(Mode::from_raw_mode(0o077));
+    // Before there is a key, and while we may lock as much as we like.
+    step("keep its memory out of swap", keep_memory_out_of_swap())?;
     let setup: Setup = message::read(&mut &*control)?;
     let key = receive_key(control)?;
     let store = receive_file(control)?;
@@ -89,7 +92,7 @@ fn serve(control: &UnixStream) -> io::Result<()> {
     // One for each thread; opened while we are still who may.
     let devices = (1..setup.threads).map(|_| open_device()).collect::<Result<Vec<_>, _>>();
     let devices = step("open /dev/fuse", devices)?;
-    step("give up privileges", confine(setup.run_as))?;
+    step("give up privileges", give_up_privileges(setup.run_as))?;
 
     let store = step("make the store", Store::create(store, key, suite()))?;
     // Whose they are is known when they are mounted.
@@ -99,6 +102,7 @@ fn serve(control: &UnixStream) -> io::Result<()> {
     for layer in setup.layers {
         step("lay out the files", files.add_layer(entries(layer, &shelves), (0, 0)))?;
     }
+    step("close itself in", confine())?;
     message::write(&mut &*control, &Reply::Ready)?;
     let serving = serve_mount(mount, devices, Arc::clone(&files))?;
     answer(control, &files)?;
@@ -129,9 +133,8 @@ fn receive_key(control: &UnixStream) -> io::Result<StoreKey> {
 }
 
 /// Gives up what the server doesn't need.
-fn confine(run_as: Option<u32>) -> io::Result<()> {
+fn give_up_privileges(run_as: Option<u32>) -> io::Result<()> {
     rustix::process::nice(NICE)?;
-    keep_memory_out_of_swap()?;
     let files = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum })?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };

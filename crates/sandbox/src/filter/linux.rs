@@ -13,6 +13,8 @@ pub(super) const F_DUPFD_QUERY: c_int = 1_027;
 pub(super) const F_GET_RW_HINT: c_int = 1_035;
 /// `asm-generic/sockios.h`
 pub(super) const SIOCATMARK: c_int = 0x8905;
+/// `linux/fuse.h`: `_IOR(229, 0, uint32_t)`
+pub(super) const FUSE_DEV_IOC_CLONE: c_uint = 0x8004_e500;
 /// `linux/prctl.h`
 pub(super) const PR_SET_SYSCALL_USER_DISPATCH: c_int = 59;
 /// `linux/personality.h`

@@ -3,6 +3,7 @@
 //! `table` holds the rules, `rule` says what one is, `program` compiles them.
 
 mod broker;
+mod file_server;
 mod linux;
 mod program;
 mod rule;
@@ -35,6 +36,13 @@ pub(crate) fn compile(profile: Profile) -> Program {
 pub(crate) fn compile_broker() -> Program {
     let mut decisions = Decisions { arms: Default::default(), otherwise: broker::OTHERWISE };
     add_rules(&mut decisions, broker::RULES.iter());
+    program::compile(&decisions)
+}
+
+/// Compiles the rules for the server of a subjob's files.
+pub(crate) fn compile_file_server() -> Program {
+    let mut decisions = Decisions { arms: Default::default(), otherwise: file_server::OTHERWISE };
+    add_rules(&mut decisions, file_server::RULES.iter());
     program::compile(&decisions)
 }
 
