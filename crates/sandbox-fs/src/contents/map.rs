@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::BlockRef;
 
-/// Blocks in one piece of the map: those of 512 KiB of the file.
-const PIECE: u64 = 128;
+/// Blocks in one piece of the map: those of 1 MiB of the file, the largest request.
+const PIECE: u64 = 256;
 
 /// Block number → place in the store; a block without a place is a hole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

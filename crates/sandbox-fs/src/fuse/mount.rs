@@ -74,13 +74,14 @@ pub fn mount(device: &OwnedFd, at: &Path, options: &MountOptions) -> Result<(), 
 pub struct Tuning {
     /// Kilobytes that are read ahead of a sequential reader. The kernel's 128 is a tenth of a request.
     pub read_ahead_kb: u32,
-    /// Share of the memory, in percent, that data which waits to be written may take; the kernel's for FUSE is 1.
+    /// Share of the memory, in percent, that data which waits to be written may take; the kernel's for FUSE is 1. With much
+    /// more, writing back begins only when a program closes its file.
     pub max_ratio: u32,
 }
 
 impl Default for Tuning {
     fn default() -> Tuning {
-        Tuning { read_ahead_kb: 4096, max_ratio: 40 }
+        Tuning { read_ahead_kb: 4096, max_ratio: 8 }
     }
 }
 

@@ -22,10 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Largest read that the kernel asks for at once, in bytes.
 const MAX_READ: u32 = 1 << 20;
 
-/// Kilobytes that the kernel reads ahead of a program, and percent of the memory that may wait to be written: for a
-/// file system in user space it allows little of both, unless root says more.
+/// Kilobytes that the kernel reads ahead of a program, and percent of the memory that may wait to be written. For a file
+/// system in user space it allows little of both, unless root says more; with much more to wait, writing back begins only
+/// when the program closes its file, and the two no longer work at once.
 const READ_AHEAD: (&str, &str) = ("read_ahead_kb", "4096");
-const WAITING: (&str, &str) = ("max_ratio", "40");
+const WAITING: (&str, &str) = ("max_ratio", "8");
 
 /// Mounts at the directory `at`. Whoever is to be the subjob owns the files.
 pub(super) fn mount_served(identity: Identity, at: &OsStr, server: &UnixStream) -> Result<(), StepError> {
