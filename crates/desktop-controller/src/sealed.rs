@@ -178,6 +178,7 @@ impl sandbox::FileServer for SealedFiles {
         Ok(FileState {
             used: ByteSize(report.usage.peak_bytes),
             stream: ByteSize(stream),
+            cpu: report.cpu,
             trouble: report.trouble.map(|trouble| match trouble {
                 Trouble::OutOfSpace => FileTrouble::OutOfSpace,
                 Trouble::Tampered { .. } => FileTrouble::Tampered,

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::ByteSize;
 
@@ -46,6 +47,8 @@ pub struct FileState {
     pub used: ByteSize,
     /// Size of the larger of the two streams, if they go to files.
     pub stream: ByteSize,
+    /// Processor time that serving them took.
+    pub cpu: Duration,
     pub trouble: Option<FileTrouble>,
 }
 

@@ -30,6 +30,7 @@ use super::source::{Late, Shelves, suite};
 use crate::files::{Files, FilesOptions};
 use crate::fuse::{Session, SessionOptions, open_device};
 use crate::layer::{Entry, EntryKind};
+use crate::limits::Quota;
 use crate::operations::{Attributes, Listing, Name, Operations as _, ROOT, Take};
 use crate::seal::StoreKey;
 use crate::store::Store;
@@ -93,6 +94,7 @@ fn serve(control: &UnixStream, confine: fn() -> io::Result<()>) -> io::Result<()
     let devices = (1..setup.threads).map(|_| open_device()).collect::<Result<Vec<_>, _>>();
     let devices = step("open /dev/fuse", devices)?;
     step("give up privileges", give_up_privileges(setup.run_as))?;
+    step("bound its memory", bound_memory(setup.quota, setup.threads))?;
 
     let store = step("make the store", Store::create(store, key, suite()))?;
     // Whose they are is known when they are mounted.
@@ -165,6 +167,26 @@ fn keep_memory_out_of_swap() -> io::Result<()> {
         Err(Errno::PERM) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Memory of a server besides what the subjob's files take of it, and for each thread, in bytes.
+const OURS: u64 = 256 << 20;
+const PER_THREAD: u64 = 16 << 20;
+
+/// Most memory that names and attributes of one inode take, with room for what an allocator wastes.
+const PER_INODE: u64 = 2 << 10;
+
+/// Bytes of files that one byte of references stands for: 32 for a block of 4 KiB, and as much while they grow.
+const PER_REFERENCE: u64 = 64;
+
+/// A program can have its server hold what its quota allows, and no more. A server that would need more ends, and the
+/// subjob with it.
+fn bound_memory(quota: Quota, threads: u32) -> io::Result<()> {
+    let inodes = quota.inodes.saturating_mul(PER_INODE);
+    let references = quota.bytes / PER_REFERENCE;
+    let most = OURS.saturating_add(inodes).saturating_add(references) + u64::from(threads) * PER_THREAD;
+    let limit = Rlimit { current: Some(most), maximum: Some(most) };
+    Ok(rustix::process::setrlimit(Resource::Data, limit)?)
 }
 
 fn entries(layer: Layer, shelves: &Arc<Shelves>) -> Vec<Entry> {

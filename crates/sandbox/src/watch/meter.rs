@@ -46,6 +46,8 @@ pub(super) struct Meter {
     crowded: bool,
     times: Times,
     cpu: Duration,
+    /// Of the server of its files, which works for nobody else.
+    served: Duration,
 }
 
 /// Where the subjob's files are, and how it is found out what they take.
@@ -77,6 +79,7 @@ impl Meter {
             crowded: false,
             times: Times::default(),
             cpu: Duration::ZERO,
+            served: Duration::ZERO,
         }
     }
 
@@ -100,7 +103,7 @@ impl Meter {
         self.look_at_memory_kills();
         self.look_at_streams();
         self.look_at_disk();
-        self.cpu = self.cpu().max(cpu);
+        self.cpu = self.own_cpu().max(cpu);
         if ended != Some(&Ended::Code(0)) {
             if self.crowded || self.shared.group().refused_processes() > 0 {
                 self.met_processes();
@@ -114,8 +117,12 @@ impl Meter {
         }
     }
 
-    /// Processor time of all its processes, as far as it is known by now.
+    /// Processor time of all its processes and of what serves its files, as far as it is known by now.
     pub(super) fn cpu(&self) -> Duration {
+        self.own_cpu() + self.served
+    }
+
+    fn own_cpu(&self) -> Duration {
         self.shared.group().cpu_time().unwrap_or(self.cpu)
     }
 
@@ -163,8 +170,9 @@ impl Meter {
     }
 
     fn check_cpu(&mut self) {
-        if let Some(limit) = self.limits.cpu.filter(|limit| self.cpu > *limit) {
-            self.met(LimitHit::Cpu { limit, used: self.cpu });
+        let used = self.cpu + self.served;
+        if let Some(limit) = self.limits.cpu.filter(|limit| used > *limit) {
+            self.met(LimitHit::Cpu { limit, used });
         }
     }
 
@@ -188,7 +196,10 @@ impl Meter {
     /// The server has refused already what was too much; the program may not have noticed, as the kernel writes later
     /// than it.
     fn look_at_served(&mut self, state: Option<FileState>) {
-        let Some(FileState { used, stream, trouble }) = state else { return self.met(LimitHit::FilesLost) };
+        let Some(FileState { used, stream, cpu, trouble }) = state else {
+            return self.met(LimitHit::FilesLost);
+        };
+        self.served = cpu;
         let limit = self.limits.disk;
         match trouble {
             Some(FileTrouble::OutOfSpace) => self.met(LimitHit::Disk { limit, used: used.max(limit) }),
