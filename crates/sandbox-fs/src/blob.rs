@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use crate::contents::{Source, SourceError};
 use crate::seal::{SALT, SealKey, StoreKey, Suite, TAG, Tag, random_salt};
 use crate::store::BLOCK;
+use crate::turn;
 
 const MAGIC: &[u8; 8] = b"dcblob\0\x01";
 
@@ -175,12 +176,13 @@ impl Blob {
     /// Reads whole blocks from number `first` on.
     fn read_blocks(&self, first: u64, out: &mut [u8]) -> Result<(), SourceError> {
         let tags_at = self.size.next_multiple_of(BLOCK as u64);
-        self.file.read_exact_at(out, first * BLOCK as u64).map_err(|error| failed(&error))?;
+        turn::read_exact_at(&self.file, first * BLOCK as u64, out).map_err(|error| failed(&error))?;
         let mut tags = [0; TAGS * TAG];
         for (batch, blocks) in out.chunks_mut(TAGS * BLOCK).enumerate() {
             let first = first + (batch * TAGS) as u64;
             let tags = &mut tags[..blocks.len() / BLOCK * TAG];
-            self.file.read_exact_at(tags, tags_at + first * TAG as u64).map_err(|error| failed(&error))?;
+            let tags_at = tags_at + first * TAG as u64;
+            turn::read_exact_at(&self.file, tags_at, tags).map_err(|error| failed(&error))?;
             let numbered = (first..).zip(blocks.chunks_exact_mut(BLOCK).zip(tags.as_chunks::<TAG>().0));
             for (number, (block, tag)) in numbered {
                 self.key.open(number, b"", tag, block).map_err(|_| SourceError::Tampered)?;

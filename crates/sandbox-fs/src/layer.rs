@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::contents::{Source, SourceError};
 use crate::operations::Time;
+use crate::turn;
 
 /// One name of a layer.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Source for PlainSource {
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), SourceError> {
-        self.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+        turn::read_exact_at(&self.file, offset, buffer).map_err(|error| match error.kind() {
             // It has become shorter than it was.
             io::ErrorKind::UnexpectedEof => SourceError::Tampered,
             _ => SourceError::Io(Errno::from_io_error(&error).unwrap_or(Errno::IO)),

@@ -21,6 +21,7 @@ pub mod store;
 mod sys;
 mod tree;
 mod trouble;
+mod turn;
 
 pub use blob::{Blob, BlobError, BlobWriter};
 pub use contents::{Source, SourceError};

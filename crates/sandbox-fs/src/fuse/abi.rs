@@ -154,7 +154,7 @@ impl Opcode {
         match self {
             Forget | MkDir | Rename | Link | SetXattr | GetXattr | ListXattr | Interrupt | BatchForget => 8,
             // INIT has grown; what an older kernel leaves out comes behind.
-            GetAttr | MkNod | Rename2 | Create | TmpFile | FSync | Init => 16,
+            GetAttr | MkNod | Rename2 | TmpFile | FSync | Init => 16,
             FAllocate => 32,
             Read | ReadDir | ReadDirPlus => 40,
             Write => WRITE_ARGUMENTS,
@@ -201,5 +201,5 @@ pub(super) mod valid {
 /// `FUSE_WRITE_KILL_SUIDGID` in `fuse_write_in.write_flags`.
 pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 
-/// Open flags of an answer to CREATE: what the kernel assumes of a file whose OPEN was answered with ENOSYS.
+/// Open flags of an answer to TMPFILE: what the kernel assumes of a file whose OPEN was answered with ENOSYS.
 pub(super) const KEEP_CACHE: u32 = 1 << 1;

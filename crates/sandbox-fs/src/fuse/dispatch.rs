@@ -50,9 +50,6 @@ fn try_to_perform<'a>(
         Request::MakeDirectory { parent, name, mode } => {
             operations.make_directory(caller, parent, name, mode).map(entry)
         }
-        Request::Create { parent, name, mode } => {
-            operations.make_node(caller, parent, name, regular(mode), 0).map(opened)
-        }
         Request::MakeUnnamed { parent, mode } => {
             operations.make_unnamed(caller, parent, regular(mode)).map(opened)
         }

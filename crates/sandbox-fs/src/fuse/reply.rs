@@ -132,7 +132,7 @@ pub(super) struct Fixed {
 }
 
 impl Fixed {
-    /// Bytes of the longest, that to CREATE.
+    /// Bytes of the longest, that to TMPFILE.
     const MOST: usize = ENTRY + 16;
 }
 

@@ -73,12 +73,7 @@ pub(super) enum Request<'a> {
         name: &'a OsStr,
         mode: u32,
     },
-    /// Makes a regular file and opens it.
-    Create {
-        parent: Ino,
-        name: &'a OsStr,
-        mode: u32,
-    },
+    /// Makes a regular file without a name and opens it.
     MakeUnnamed {
         parent: Ino,
         mode: u32,
@@ -289,10 +284,6 @@ fn parse_about_names<'a>(
             Request::MakeNode { parent, name: rest.name()?, mode, device }
         }
         Opcode::MkDir => Request::MakeDirectory { parent, mode: arguments.u32()?, name: rest.name()? },
-        Opcode::Create => {
-            let (_flags, mode) = (arguments.u32()?, arguments.u32()?);
-            Request::Create { parent, name: rest.name()?, mode }
-        }
         Opcode::TmpFile => {
             let (_flags, mode) = (arguments.u32()?, arguments.u32()?);
             Request::MakeUnnamed { parent, mode }
@@ -349,6 +340,7 @@ fn parse_about_inode<'a>(
         Opcode::Interrupt => Request::Interrupt { unique: arguments.u64()? },
         Opcode::Release | Opcode::ReleaseDir | Opcode::Destroy => Request::Done,
         Opcode::NotifyReply => Request::Ignored,
+        // CREATE: MKNOD does as well, and what was not opened by a request is not closed by one.
         // OPEN, OPENDIR, FLUSH and FSYNCDIR: nothing is to be done, and the kernel never asks again.
         // LSEEK: holes are only known to the kernel, which has data that was not written yet.
         // Locks, ACCESS, BMAP, POLL, IOCTL and STATX: the kernel does all by itself.

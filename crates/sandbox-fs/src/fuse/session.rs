@@ -17,6 +17,7 @@ use super::reply::Answer;
 use super::request::{Header, Parts, Request};
 use crate::operations::{Caller, Direction, Operations};
 use crate::sys;
+use crate::turn::{self, Turn};
 
 /// Whether the kernel keeps what is written for a while (write(2) never waits, and many small writes become one).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,7 +98,14 @@ impl Session {
             fcntl_setfl(device, flags - OFlags::NONBLOCK).map_err(SessionError::Prepare)?;
         }
         let counts = [const { AtomicU64::new(0) }; abi::OPCODE_NUMBERS];
-        let shared = Arc::new(Shared { devices, operations, options, delays: Delays::default(), counts });
+        let shared = Arc::new(Shared {
+            devices,
+            operations,
+            options,
+            delays: Delays::default(),
+            turn: Arc::default(),
+            counts,
+        });
         let spawn = |name: String| thread::Builder::new().name(name);
         let delayer = {
             let shared = Arc::clone(&shared);
@@ -141,6 +149,7 @@ struct Shared {
     operations: Arc<dyn Operations>,
     options: SessionOptions,
     delays: Delays,
+    turn: Arc<Turn>,
     /// Requests by number of their opcode.
     counts: [AtomicU64; abi::OPCODE_NUMBERS],
 }
@@ -162,12 +171,15 @@ impl Shared {
         let _guard = AbortOnPanic;
         let mut buffer = Buffer::new();
         loop {
+            self.turn.take();
             match rustix::io::read(&self.devices[device], buffer.space()) {
                 Ok(length) => self.handle(device, buffer.space(), length),
-                Err(Errno::NODEV) => return Ok(()),
                 // The process that asked was killed, or a signal came here.
                 Err(Errno::NOENT | Errno::INTR | Errno::AGAIN) => {}
-                Err(error) => return Err(SessionError::Read(error)),
+                Err(error) => {
+                    turn::give_up();
+                    return if error == Errno::NODEV { Ok(()) } else { Err(SessionError::Read(error)) };
+                }
             }
         }
     }
@@ -203,6 +215,9 @@ impl Shared {
                 later(due, Delayed::Read { ino, offset, size: buffer.len() });
             }
             (due, request) => {
+                if takes_long(&request) {
+                    turn::give_up();
+                }
                 let answer = perform(self.operations.as_ref(), &self.options, caller, request);
                 match (due, answer) {
                     (Some(due), Answer::Fixed(fixed)) => later(due, Delayed::Answer(Answer::Fixed(fixed))),
@@ -252,6 +267,17 @@ impl Shared {
         let parts = [IoSlice::new(&header), IoSlice::new(answer.bytes())];
         // A failure means that nobody waits any more: the process was killed or the file system unmounted.
         let _ = rustix::io::retry_on_intr(|| rustix::io::writev(&self.devices[device], &parts));
+    }
+}
+
+/// Whether others should not wait for a request. Reading finds out by itself whether it waits for the disk; but while
+/// much is opened, others can be served.
+fn takes_long(request: &Request<'_>) -> bool {
+    const MUCH: usize = 16 << 10;
+    match request {
+        Request::Read { buffer: data, .. } | Request::Write { data, .. } => data.len() > MUCH,
+        Request::Sync { .. } | Request::Copy { .. } | Request::Allocate { .. } => true,
+        _ => false,
     }
 }
 

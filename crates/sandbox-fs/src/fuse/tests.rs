@@ -225,7 +225,8 @@ fn whole(opcode: Opcode) -> Vec<u8> {
 fn a_whole_request_of_each_kind_is_served() {
     use Opcode::*;
     const REFUSED: &[Opcode] = &[
-        Open, Flush, OpenDir, FSyncDir, GetLk, SetLk, SetLkW, Access, BMap, IoCtl, Poll, LSeek, SyncFs, StatX,
+        Create, Open, Flush, OpenDir, FSyncDir, GetLk, SetLk, SetLkW, Access, BMap, IoCtl, Poll, LSeek,
+        SyncFs, StatX,
     ];
     for opcode in OPCODES {
         let bytes = whole(*opcode);

@@ -10,6 +10,7 @@ use rustix::fs::{Advice, Dir, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{StoreError, io_error};
+use crate::turn;
 
 /// Which of the two places for a checkpoint: the older one is written over, so that the other is whole at all times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,15 +111,7 @@ impl Directory {
 
 impl Disk for Directory {
     fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match self.data.read_at(&mut buffer[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let done = turn::read_at(&self.data, offset, buffer)?;
         if done >= READ_ONCE {
             let range = (offset, NonZeroU64::new(done as u64));
             // Advice: what becomes of it is no concern of the reader.

@@ -30,7 +30,7 @@ const BETWEEN: u64 = FILES - 1;
 #[test]
 fn small_files() {
     const ACTS: &[Act] = &[
-        (write, &[(GetAttr, BETWEEN), (LookUp, FILES), (Create, FILES), (GetXattr, FILES), (Write, FILES)]),
+        (write, &[(GetAttr, BETWEEN), (LookUp, FILES), (MkNod, FILES), (GetXattr, FILES), (Write, FILES)]),
         // Of the file, whose blocks changed with each; of the directory once.
         (is_there, &[(GetAttr, FILES + 1)]),
         (is_there, &[]),
@@ -45,7 +45,7 @@ fn small_files() {
 
 #[test]
 fn small_files_without_extended_attributes() {
-    const ACTS: &[Act] = &[(write, &[(GetAttr, BETWEEN), (LookUp, FILES), (Create, FILES), (Write, FILES)])];
+    const ACTS: &[Act] = &[(write, &[(GetAttr, BETWEEN), (LookUp, FILES), (MkNod, FILES), (Write, FILES)])];
     check(Xattrs::Refused, ACTS);
 }
 
