@@ -1,6 +1,6 @@
 # What a newcomer types. The gates themselves are in xtask/src/ci.rs.
 
-.PHONY: check test demo bench clean
+.PHONY: check test test-fs demo bench clean
 
 # Quick look at what is being written: no tests, no release build.
 check:
@@ -15,6 +15,11 @@ test:
 	scripts/install-needs.sh test
 	cargo xtask ci
 
+# What others wrote to try file systems, on sealed files: more of it than `make test` has time for. As root.
+test-fs:
+	scripts/install-needs.sh test-fs
+	cargo xtask test-fs
+
 # From nothing to the result of a protein search on a grid of this machine.
 demo:
 	scripts/install-needs.sh demo
@@ -22,7 +27,7 @@ demo:
 
 # All measurements, one after the other.
 bench:
-	scripts/install-needs.sh build
+	scripts/install-needs.sh bench
 	cargo xtask bench | cut -d ' ' -f 1 | xargs -n 1 cargo xtask bench
 
 clean:

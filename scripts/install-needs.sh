@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that building, the demonstration or the tests need, and nothing when all are there.
 #
-#   scripts/install-needs.sh build|demo|test
+#   scripts/install-needs.sh build|demo|test|test-fs|bench
 #
 # As root it installs what is missing; otherwise it prints the command that would and fails.
 set -eu
@@ -14,15 +14,21 @@ demo="$build hmmer hmmer-examples mmseqs2-examples"
 windows="xvfb fonts-dejavu-core python3-tk zenity x11-utils"
 # Programs that the tests make: C++ and Go, which start and fail in ways of their own.
 compilers="g++ golang-go"
+# Suites that try file systems; the first of the crates registry's needs ACLs.
+files="git fio stress-ng libacl1-dev libpython3.11-testsuite"
+# What sealed files are compared with.
+others="gocryptfs securefs fuse3"
 # Every kind of program the grid must run unmodified: dynamic, MPI, shell script, interpreter, virtual machine.
-test="$demo $windows $compilers autodock-vina povray povray-includes lammps lammps-examples mafft openjdk-17-jre-headless python3"
+test="$demo $windows $compilers $files autodock-vina povray povray-includes lammps lammps-examples mafft openjdk-17-jre-headless python3"
 
 case "${1:-}" in
 build) wanted=$build ;;
 demo) wanted=$demo ;;
 test) wanted=$test ;;
+test-fs) wanted="$build python3 $files" ;;
+bench) wanted="$test $others" ;;
 *)
-    echo "usage: $0 build|demo|test" >&2
+    echo "usage: $0 build|demo|test|test-fs|bench" >&2
     exit 2
     ;;
 esac

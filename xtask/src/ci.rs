@@ -1,10 +1,11 @@
-//! `cargo xtask ci`: every gate, the quick ones first, the tests last. The first that fails ends it.
+//! `cargo xtask ci`: every gate, the quick ones first, the tests and file-system suites last. The first that fails ends it.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
 use crate::suite::{self, has};
+use crate::test_fs::{self, Extent};
 use crate::workspace::{Workspace, cargo, line_of, step};
 use crate::{paper_map, tidy};
 
@@ -23,7 +24,9 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     // The end-to-end tests run the program as it is shipped.
     announced(cargo().args(["build", "--release", "--locked", "--package", "dcgrid"]))?;
     heading("tests");
-    suite::run(workspace)
+    suite::run(workspace)?;
+    heading("file-system suites");
+    test_fs::run(workspace, Extent::Quick, &[])
 }
 
 /// cargo-deny takes minutes to install, so a machine without it says so and goes on.

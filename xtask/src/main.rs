@@ -1,12 +1,14 @@
-//! The only automation of the workspace: `cargo xtask tidy | ci | bench | paper-map`.
+//! The only automation of the workspace: `cargo xtask tidy | ci | bench | test-fs | paper-map`.
 //!
 //! What each command checks or measures is in the module of its name; this file only chooses among them.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod ci;
+mod mount;
 mod paper_map;
 mod suite;
+mod test_fs;
 mod tidy;
 mod workspace;
 
@@ -20,7 +22,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   tidy                       check the rules of the house that no compiler checks
   paper-map                  check docs/paper-map.md against the list of the paper's sections
-  ci                         all gates: fmt, clippy, tidy, paper-map, deny, tests
+  ci                         all gates: fmt, clippy, tidy, paper-map, deny, tests, file system
+  test-fs [--quick] [SUITE ...]  what others wrote to try file systems, on sealed files; as root
   bench [NAME [--rounds N] [--json]]  measure NAME, or list what can be measured";
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn run() -> Result<()> {
         ["tidy"] => tidy::run(&Workspace::load()?),
         ["paper-map"] => paper_map::run(&Workspace::load()?),
         ["ci"] => ci::run(&Workspace::load()?),
+        ["test-fs", rest @ ..] => test_fs::main(&Workspace::load()?, rest),
         ["bench", rest @ ..] => bench::run(&Workspace::load()?, rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
