@@ -3,6 +3,7 @@
 //! A new measurement is one more entry of [`BENCHES`]. Most compare two commands: [`compare`] runs them in
 //! interleaved pairs, so that a machine that slows down slows both, and prints the median of the pairs' ratios.
 
+mod files;
 mod grid;
 mod sandbox;
 
@@ -19,15 +20,20 @@ struct Bench {
     name: &'static str,
     about: &'static str,
     rounds: usize,
-    run: fn(&Workspace, Options) -> Result<()>,
+    run: fn(&Workspace, Options<'_>) -> Result<()>,
 }
 
 /// What a measurement is told.
 #[derive(Clone, Copy, Debug)]
-struct Options {
+struct Options<'a> {
     rounds: usize,
-    /// Whether programs read the figures; not every measurement heeds it.
+    // Not every measurement heeds these.
+    /// Whether programs read the figures.
     json: bool,
+    /// Megabytes of the large file.
+    size: Option<u64>,
+    /// What of it is measured, names with commas between; everything if there are none.
+    only: Option<&'a str>,
 }
 
 const BENCHES: &[Bench] = &[
@@ -35,6 +41,8 @@ const BENCHES: &[Bench] = &[
     Bench { name: "run", about: "`dcgrid run -- echo hi` against echo", rounds: 31, run: grid::run },
     Bench { name: "dispatch", about: "subjobs a second through one server", rounds: 3, run: grid::dispatch },
     Bench { name: "sandbox", about: "the sandbox, others and none", rounds: 10, run: sandbox::run },
+    Bench { name: "fs", about: "sealed files, others and none", rounds: 5, run: files::run },
+    Bench { name: "sealed", about: "programs with sealed files", rounds: 10, run: sandbox::sealed },
     Bench { name: "idle", about: "processor time and memory of an idle client", rounds: 2, run: grid::idle },
 ];
 
@@ -60,30 +68,44 @@ pub fn run(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
         }
         [name, rest @ ..] => (name, rest),
     };
-    let (rounds, json) = options(rest)?;
+    let given = options(rest)?;
     let known = || BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", ");
     let bench = BENCHES.iter().find(|bench| bench.name == *name);
     let bench = bench.with_context(|| format!("no measurement '{name}'; there are: {}", known()))?;
-    (bench.run)(workspace, Options { rounds: rounds.unwrap_or(bench.rounds), json })
+    let rounds = if given.rounds == 0 { bench.rounds } else { given.rounds };
+    (bench.run)(workspace, Options { rounds, ..given })
 }
 
-fn options(mut arguments: &[&str]) -> Result<(Option<usize>, bool)> {
-    let (mut rounds, mut json) = (None, false);
+/// What the arguments say; 0 rounds if they don't say how many.
+fn options<'a>(mut arguments: &[&'a str]) -> Result<Options<'a>> {
+    let mut options = Options { rounds: 0, json: false, size: None, only: None };
+    let number = |text: &str| -> Result<u64> {
+        let number = text.parse().with_context(|| format!("read '{text}' as a number"))?;
+        ensure!(number > 0, "there is nothing to measure in 0 rounds or megabytes");
+        Ok(number)
+    };
     loop {
         arguments = match arguments {
-            [] => return Ok((rounds, json)),
+            [] => return Ok(options),
             ["--json", rest @ ..] => {
-                json = true;
+                options.json = true;
                 rest
             }
             ["--rounds", count, rest @ ..] => {
-                let count: usize =
-                    count.parse().with_context(|| format!("read '{count}' as a number of rounds"))?;
-                ensure!(count > 0, "a measurement has at least one round");
-                rounds = Some(count);
+                options.rounds = usize::try_from(number(count)?)?;
                 rest
             }
-            _ => bail!("usage: cargo xtask bench [NAME [--rounds N] [--json]]"),
+            ["--size", mib, rest @ ..] => {
+                options.size = Some(number(mib)?);
+                rest
+            }
+            ["--only", names, rest @ ..] => {
+                options.only = Some(names);
+                rest
+            }
+            _ => {
+                bail!("usage: cargo xtask bench [NAME [--rounds N] [--json] [--size MIB] [--only NAME,...]]")
+            }
         };
     }
 }
@@ -94,7 +116,7 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
     Ok(workspace.target.join("release/dcgrid"))
 }
 
-fn start(workspace: &Workspace, options: Options) -> Result<()> {
+fn start(workspace: &Workspace, options: Options<'_>) -> Result<()> {
     let dcgrid = build(workspace)?;
     compare(
         &Side { program: &dcgrid, arguments: &["--version"] },

@@ -24,7 +24,7 @@ usage: cargo xtask COMMAND
   paper-map                  check docs/paper-map.md against the list of the paper's sections
   ci                         all gates: fmt, clippy, tidy, paper-map, deny, tests, file system
   test-fs [--quick] [SUITE ...]  what others wrote to try file systems, on sealed files; as root
-  bench [NAME [--rounds N] [--json]]  measure NAME, or list what can be measured";
+  bench [NAME [--rounds N] [--json] [--size MIB] [--only NAME,...]]  measure NAME, or list what can be measured";
 
 fn main() -> ExitCode {
     match run() {

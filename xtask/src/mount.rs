@@ -66,6 +66,11 @@ impl Mount {
         }
     }
 
+    /// The process that serves it.
+    pub fn server(&self) -> u32 {
+        self.server.id()
+    }
+
     /// Unmounts. Returns the root of the checkpoint that the server wrote, and what else it said: how many requests of
     /// each kind there were.
     ///

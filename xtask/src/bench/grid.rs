@@ -16,7 +16,7 @@ use crate::workspace::{Workspace, cargo, step};
 const IDLE: Duration = Duration::from_secs(60);
 
 /// `dcgrid run -- echo hi` on a running grid, against echo itself.
-pub(super) fn run(workspace: &Workspace, options: Options) -> Result<()> {
+pub(super) fn run(workspace: &Workspace, options: Options<'_>) -> Result<()> {
     let dcgrid = build(workspace)?;
     let scratch = Scratch::new(workspace)?;
     let grid = Service::start(
@@ -34,7 +34,7 @@ pub(super) fn run(workspace: &Workspace, options: Options) -> Result<()> {
 }
 
 /// Subjobs a second that a server hands out and takes back; the load runs on the same machine.
-pub(super) fn dispatch(_: &Workspace, options: Options) -> Result<()> {
+pub(super) fn dispatch(_: &Workspace, options: Options<'_>) -> Result<()> {
     let example = ["--release", "--quiet", "--locked", "--package", "server", "--example", "dispatch"];
     step(cargo().arg("build").args(example))?;
     for (clients, per_poll, subjobs) in [("1", "1", "1000"), ("64", "1", "10000"), ("64", "10", "50000")] {
@@ -46,7 +46,7 @@ pub(super) fn dispatch(_: &Workspace, options: Options) -> Result<()> {
 }
 
 /// Processor time and memory of a client that has nothing to do.
-pub(super) fn idle(workspace: &Workspace, options: Options) -> Result<()> {
+pub(super) fn idle(workspace: &Workspace, options: Options<'_>) -> Result<()> {
     let dcgrid = build(workspace)?;
     let scratch = Scratch::new(workspace)?;
     let state = scratch.0.join("server");
@@ -77,7 +77,7 @@ pub(super) fn idle(workspace: &Workspace, options: Options) -> Result<()> {
 }
 
 /// Processor time of a process, user and system (proc(5), stat fields 14 and 15, in ticks of 10 ms).
-fn processor_time(id: u32) -> Result<Duration> {
+pub(super) fn processor_time(id: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
     let fields: Vec<&str> = stat.rsplit(')').next().context("malformed stat")?.split_whitespace().collect();
     let ticks =

@@ -5,6 +5,7 @@
 
 mod examples;
 mod programs;
+mod sealed;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use self::programs::PROGRAMS;
+use self::programs::{PROGRAMS, Program};
+pub(super) use self::sealed::run as sealed;
 use self::tools::{Meter, Task, Tool, installed};
 use super::grid::Scratch;
 use super::{Options, build, quantile};
@@ -35,7 +37,7 @@ const QUIET: Duration = Duration::from_secs(2);
 const AIMS: &str = "aims: start-up 10 ms over native; getpid 60 ns and vfork+exec 100 us over native; processor time \
                     of programs 1.01 times native as a geometric mean, none above 1.10";
 
-pub(super) fn run(workspace: &Workspace, options: Options) -> Result<()> {
+pub(super) fn run(workspace: &Workspace, options: Options<'_>) -> Result<()> {
     let dcgrid = build(workspace)?;
     let scratch = Scratch::new(workspace)?;
     let (tools, lacking) = installed(&dcgrid);
@@ -45,7 +47,8 @@ pub(super) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     progress("start-up, ms", &start);
     let calls = calls(workspace, &tools, &scratch.0, options.rounds, &mut failures)?;
     progress("calls, ns", &calls);
-    let programs = programs(workspace, &tools, &scratch.0, options.rounds, &mut failures)?;
+    let all: Vec<&Program> = PROGRAMS.iter().collect();
+    let programs = programs(workspace, &all, &tools, &scratch.0, options.rounds, &mut failures)?;
     progress("processor time of programs, ratio", &programs);
     let examples = examples::run(workspace, &scratch.0, options.rounds)?;
     let result = json!({
@@ -67,7 +70,7 @@ fn progress(part: &str, found: &Value) {
 }
 
 /// Processor, kernel and load: what the figures hold for.
-fn machine() -> Result<Value> {
+pub(super) fn machine() -> Result<Value> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let count = processors.lines().filter(|line| line.starts_with("processor")).count();
@@ -80,7 +83,7 @@ fn machine() -> Result<Value> {
 }
 
 /// Mean number of busy processes over the last minute. Above the number of processors, others had a part in it.
-fn load() -> Result<f64> {
+pub(super) fn load() -> Result<f64> {
     let text = fs::read_to_string("/proc/loadavg")?;
     text.split(' ').next().and_then(|load| load.parse().ok()).context("malformed loadavg")
 }
@@ -117,7 +120,9 @@ fn rounds<T>(
             match measure(tool) {
                 Ok(value) if round >= WARM_UP => found.entry(tool.name()).or_default().push(value),
                 Ok(_) => {}
-                Err(error) if matches!(tool, Tool::Native | Tool::Dcgrid(_)) => return Err(error),
+                Err(error) if matches!(tool, Tool::Native | Tool::Dcgrid(_) | Tool::Sealed(_)) => {
+                    return Err(error);
+                }
                 Err(error) => {
                     failures.push(format!("{}: {error:#}", tool.name()));
                     found.remove(tool.name());
@@ -200,6 +205,7 @@ fn parse_calls(text: &str) -> Result<BTreeMap<String, f64>> {
 /// left out: the one takes minutes, the other adds what bubblewrap does.
 fn programs(
     workspace: &Workspace,
+    programs: &[&Program],
     tools: &[Tool],
     scratch: &Path,
     count: usize,
@@ -216,7 +222,7 @@ fn programs(
     };
     let mut each = serde_json::Map::new();
     let mut ratios: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for program in PROGRAMS {
+    for program in programs {
         if let Some(lacking) = program.lacks() {
             failures.push(format!("{}: {lacking} is not installed", program.name));
             continue;

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::tools::Task;
+use crate::bench::files;
 use crate::workspace::{Workspace, step};
 
 /// A program with what it works on.
@@ -28,7 +29,19 @@ enum Prepare {
     Example(&'static str, &'static str),
     /// By compiling a Java class of ours.
     Java(&'static str),
+    /// By compiling the driver of `cargo xtask bench fs`.
+    Driver,
 }
+
+/// The program of the paper's Figure 4, as a subjob (§5).
+pub(super) const RANDOM_DATA: Program = Program {
+    name: "random-data",
+    about: "256 MiB written and read in blocks of 8 KiB",
+    needs: &["cc"],
+    prepare: Prepare::Driver,
+    command: "./driver program 256",
+    options: &[],
+};
 
 pub(super) const PROGRAMS: &[Program] = &[
     Program {
@@ -112,6 +125,9 @@ impl Program {
             Prepare::Java(class) => {
                 let source = workspace.root.join(format!("xtask/src/bench/sandbox/{class}.java"));
                 step(Command::new("javac").arg("-d").arg(&place).arg(source))?;
+            }
+            Prepare::Driver => {
+                files::compile(workspace, &place)?;
             }
         }
         if self.name == "mafft" {

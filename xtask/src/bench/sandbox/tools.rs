@@ -17,6 +17,8 @@ pub(super) enum Tool {
     Native,
     /// `dcgrid evm run`, with everything that it always does.
     Dcgrid(PathBuf),
+    /// The same with `--sealed`: the files come from a server of their own.
+    Sealed(PathBuf),
     /// All namespaces, the host's files read-only. It has no system-call filter, limits or checks of its own.
     Bubblewrap,
     /// Namespaces, its default system-call filter, no capabilities.
@@ -56,6 +58,7 @@ impl Tool {
         match self {
             Tool::Native => "native",
             Tool::Dcgrid(_) => "dcgrid",
+            Tool::Sealed(_) => "sealed",
             Tool::Bubblewrap => "bwrap",
             Tool::Firejail => "firejail",
             Tool::Runsc => "runsc",
@@ -65,7 +68,7 @@ impl Tool {
     fn command(&self, task: &Task<'_>) -> Command {
         let mut command = match self {
             Tool::Native => Command::new(task.command[0]),
-            Tool::Dcgrid(path) => Command::new(path),
+            Tool::Dcgrid(path) | Tool::Sealed(path) => Command::new(path),
             Tool::Bubblewrap | Tool::Firejail | Tool::Runsc => Command::new(self.name()),
         };
         // One thread for those that would take all processors there are.
@@ -74,6 +77,7 @@ impl Tool {
         match self {
             Tool::Native => return also(command, &task.command[1..]),
             Tool::Dcgrid(_) => command.args(["evm", "run"]).args(LIMITS).args(task.options),
+            Tool::Sealed(_) => command.args(["evm", "run", "--sealed"]).args(LIMITS).args(task.options),
             Tool::Bubblewrap => command
                 .args(["--unshare-all", "--die-with-parent", "--new-session", "--ro-bind", "/", "/"])
                 .args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--bind"])
