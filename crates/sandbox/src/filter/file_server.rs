@@ -16,8 +16,8 @@ pub(super) const RULES: &[Rule] = &[
         "the same, and the device of the mount",
     ),
     Rule::allow(
-        calls![SYS_pread64 SYS_pwrite64 SYS_fallocate SYS_ftruncate SYS_fsync SYS_fdatasync SYS_fadvise64],
-        "the blocks of the store",
+        calls![SYS_pread64 SYS_preadv2 SYS_pwrite64 SYS_fallocate SYS_ftruncate SYS_fsync SYS_fdatasync SYS_fadvise64],
+        "the blocks of the store and of lower layers",
     ),
     Rule::allow(
         calls![SYS_openat2],
