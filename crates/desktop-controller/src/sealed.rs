@@ -65,7 +65,7 @@ pub struct Contents {
     /// What [`LayerKind::Plain`] counts.
     pub directories: Vec<OwnedFd>,
     /// Where [`LayerKind::Blob`]s are, and their key.
-    pub blobs: Option<(OwnedFd, StoreKey)>,
+    pub blobs: Option<(OwnedFd, Arc<StoreKey>)>,
 }
 
 /// The files of one subjob. They are gone when this is.

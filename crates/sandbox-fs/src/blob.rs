@@ -31,6 +31,18 @@ const BATCH: usize = 64;
 /// Blocks whose tags are read at once.
 const TAGS: usize = 256;
 
+/// The name of the file that holds contents of this hash, under this key. The hash itself would tell everybody with a
+/// copy of them that they are here.
+pub fn blob_name(key: &StoreKey, hash: &[u8; 32]) -> String {
+    blake3::Hash::from(key.name_of(hash)).to_hex().to_string()
+}
+
+/// Length of the file that holds contents of `size` bytes; nothing if no file is that long.
+pub fn blob_length(size: u64) -> Option<u64> {
+    let blocks = size.div_ceil(BLOCK as u64);
+    blocks.checked_mul((BLOCK + TAG) as u64)?.checked_add(FOOTER as u64)
+}
+
 /// Why a blob can't be written or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
@@ -152,11 +164,7 @@ impl Blob {
     /// # Errors
     /// [`BlobError::Malformed`] when the file has another length or end than such a blob, and the disk's.
     pub fn open(file: File, key: &StoreKey, hash: [u8; 32], size: u64) -> Result<Self, BlobError> {
-        let blocks = size.div_ceil(BLOCK as u64);
-        let length = blocks
-            .checked_mul((BLOCK + TAG) as u64)
-            .and_then(|length| length.checked_add(FOOTER as u64))
-            .ok_or(BlobError::Malformed)?;
+        let length = blob_length(size).ok_or(BlobError::Malformed)?;
         if file.metadata()?.len() != length {
             return Err(BlobError::Malformed);
         }
@@ -277,6 +285,15 @@ mod tests {
                 assert_eq!(part, bytes[from..to]);
             }
         }
+    }
+
+    #[test]
+    fn a_name_tells_nothing_without_the_key() {
+        let names =
+            [(1, [3; 32]), (1, [4; 32]), (2, [3; 32])].map(|(byte, hash)| blob_name(&key(byte), &hash));
+        assert!(names[0] != names[1] && names[0] != names[2], "{names:?}");
+        assert!(!names.contains(&blake3::Hash::from([3; 32]).to_hex().to_string()));
+        assert_eq!(names[0], blob_name(&key(1), &[3; 32]));
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod tree;
 mod trouble;
 mod turn;
 
-pub use blob::{Blob, BlobError, BlobWriter};
+pub use blob::{Blob, BlobError, BlobWriter, blob_length, blob_name};
 pub use contents::{Source, SourceError};
 pub use files::{Files, FilesOptions, OpenError};
 pub use layer::{Entry, EntryKind, LayerError, PlainSource, plain_layer};

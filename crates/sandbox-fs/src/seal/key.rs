@@ -45,6 +45,16 @@ impl StoreKey {
         Ok(StoreKey(locked))
     }
 
+    /// What contents are called that are kept under this key: who has not the key can't tell which contents those are.
+    pub(crate) fn name_of(&self, hash: &[u8; 32]) -> [u8; 32] {
+        let prk = Wiped::new(Salt::new(HKDF_SHA256, b"dcgrid blob name").extract(self.0.bytes()));
+        let mut name = [0; 32];
+        prk.expand(&[hash], HKDF_SHA256)
+            .and_then(|expanded| expanded.fill(&mut name))
+            .expect("32 bytes are less than HKDF's limit");
+        name
+    }
+
     /// Hands the key to another process of ours, over a socket that nobody else holds.
     pub(crate) fn write_to(&self, socket: &mut impl io::Write) -> io::Result<()> {
         socket.write_all(self.0.bytes())

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::SERVER_ARGUMENT;
 use super::message::{self, Found, Layer, Listed, MAX_READ, Reply, Report, Request, Setup, send_file};
@@ -30,7 +30,7 @@ pub struct ServerOptions {
     pub store: OwnedFd,
     pub key: StoreKey,
     /// Where the blobs of layers are, and their key.
-    pub blobs: Option<(OwnedFd, StoreKey)>,
+    pub blobs: Option<(OwnedFd, Arc<StoreKey>)>,
     /// What [`super::LayerKind::Plain`] counts from 0.
     pub directories: Vec<OwnedFd>,
 }

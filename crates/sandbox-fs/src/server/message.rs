@@ -65,7 +65,8 @@ pub enum LayerKind {
     Symlink {
         target: OsString,
     },
-    /// Contents that lie sealed in the directory of blobs, under the hexadecimal of their BLAKE3 hash.
+    /// Contents that lie sealed in the directory of blobs, under the name that [`crate::blob_name`] gives their BLAKE3
+    /// hash.
     Blob {
         hash: [u8; 32],
         size: u64,

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use super::message::LayerKind;
-use crate::blob::{Blob, BlobError};
+use crate::blob::{Blob, BlobError, blob_name};
 use crate::contents::{Source, SourceError};
 use crate::layer::PlainSource;
 use crate::seal::{StoreKey, Suite};
@@ -45,8 +45,7 @@ impl Late {
         match &self.what {
             LayerKind::Blob { hash, size } => {
                 let (directory, key) = self.shelves.blobs.as_ref().ok_or(SourceError::Io(Errno::NOENT))?;
-                let name = blake3::Hash::from(*hash).to_hex();
-                let file = open_beneath(directory, Path::new(name.as_str())).map_err(lost)?;
+                let file = open_beneath(directory, Path::new(&blob_name(key, hash))).map_err(lost)?;
                 match Blob::open(file, key, *hash, *size) {
                     Ok(blob) => Ok(Box::new(blob)),
                     Err(BlobError::Io(error)) => Err(failed(&error)),
