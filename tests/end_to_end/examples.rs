@@ -25,6 +25,17 @@ fn a_protein_search_in_forty_parts() {
     }
 }
 
+/// The examples run sealed wherever that can be had; that makes no difference.
+#[test]
+fn a_protein_search_on_clients_that_do_not_seal() {
+    let needs = [
+        "hmmsearch",
+        "/usr/share/doc/hmmer/examples/tutorial/globins4.hmm",
+        "/usr/share/doc/mmseqs2/example-data/DB.fasta.gz",
+    ];
+    check_on(&["--seal", "off"], "protein-search", 40, &needs, <[u8]>::to_vec);
+}
+
 #[test]
 fn molecular_dynamics_at_eight_temperatures() {
     let needs = ["lmp", "/usr/share/lammps/examples/peptide/in.peptide"];
@@ -74,10 +85,24 @@ fn an_alignment_of_twelve_families() {
 /// Prepares an example, runs it on a grid and serially, and compares what `content` finds in the files. Gives these
 /// contents back, or nothing if the example can't run here.
 fn check(name: &str, subjobs: u64, needs: &[&str], content: fn(&[u8]) -> Vec<u8>) -> Option<Files> {
+    check_on(&[], name, subjobs, needs, content)
+}
+
+/// Like [`check`], on clients with these options.
+fn check_on(
+    options: &[&str],
+    name: &str,
+    subjobs: u64,
+    needs: &[&str],
+    content: fn(&[u8]) -> Vec<u8>,
+) -> Option<Files> {
     if !have(needs) {
         return None;
     }
-    let grid = Grid::start(2);
+    let mut grid = Grid::start(0);
+    for number in 0..2 {
+        grid.clients.push(grid.start_client_with(number, 2, options));
+    }
     let example = grid.scratch.path().join(name);
     copy(&repository().join("examples").join(name), &example);
     run(&mut Command::new(example.join("prepare.sh"))).ok();

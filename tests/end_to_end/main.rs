@@ -10,5 +10,6 @@ mod examples;
 mod limits;
 mod machine;
 mod portal;
+mod sealed;
 mod snapshot;
 mod tampering;

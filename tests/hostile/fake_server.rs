@@ -11,8 +11,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use grid_tests::binary;
-use model::BlobHash;
-use protocol::client_link::{SIGNATURE_HEADER, manifest_text, reply_text};
+use model::{BlobHash, Fence, JobId, SubjobId};
+use protocol::client_link::{LEASE_KEYS, SIGNATURE_HEADER, keys_info, manifest_text, reply_text};
 use protocol::manifest::Manifest;
 use protocol::token::{Token, TokenKind};
 use rustls::crypto::ring::default_provider;
@@ -31,6 +31,8 @@ struct Told {
     blobs: Vec<(BlobHash, Vec<u8>)>,
     reports: Vec<Value>,
     polls: usize,
+    /// What the client's keys are sealed to, once it has registered.
+    seal_key: Option<BlobHash>,
 }
 
 /// The server and the one client that believes it.
@@ -44,7 +46,8 @@ pub struct Trap {
 }
 
 impl Trap {
-    pub fn set() -> Self {
+    /// With a client that seals files or not, as `--seal` says.
+    pub fn set(seal: &str) -> Self {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let keys = Arc::new(GridKeys::open(scratch.path()).expect("keys"));
         let (certificates, private) = keys.tls_identity(&["127.0.0.1".to_owned()]).expect("a certificate");
@@ -72,6 +75,7 @@ impl Trap {
         let log = std::fs::File::create(scratch.path().join("client.log")).expect("a log file");
         let mut command = Command::new(binary());
         command.args(["client", "--cpus", "2", "--disk-floor", "64MiB", "--token", &token.to_string()]);
+        command.args(["--seal", seal]);
         command
             .args(["--server", &format!("https://{address}"), "--state"])
             .arg(scratch.path().join("client"));
@@ -191,6 +195,8 @@ fn answer(head: &str, body: &[u8], keys: &GridKeys, told: &Mutex<Told>) -> (Vec<
     let said: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     if head.starts_with("POST /v1/clients ") {
         let public: BlobHash = said["public_key"].as_str().and_then(|key| key.parse().ok()).expect("a key");
+        let seal_key = said["seal_key"].as_str().and_then(|key| key.parse().ok());
+        told.lock().expect("no panic").seal_key = seal_key;
         let reply = json!({
             "client": link::keys::client_id(&public).to_string(),
             "grid_key": keys.grid().public().to_string(),
@@ -219,9 +225,21 @@ fn poll(said: &Value, told: &Mutex<Told>) -> Value {
     let reports = said["reports"].as_array().cloned().unwrap_or_default();
     let settled: Vec<Value> = reports.iter().map(|report| report["fence"].clone()).collect();
     told.reports.extend(reports);
-    let leases = std::mem::take(&mut told.leases);
+    let mut leases = std::mem::take(&mut told.leases);
+    let seal_key = told.seal_key.expect("it has registered");
+    leases.iter_mut().for_each(|lease| lease["keys"] = keys(lease, &seal_key));
     let pause = if leases.is_empty() { 50 } else { 0 };
     json!({ "seq": said["seq"], "leases": leases, "cancel": [], "settled": settled, "next_poll_ms": pause })
+}
+
+/// Good keys for a lease: what is wrong with it is something else.
+fn keys(lease: &Value, seal_key: &BlobHash) -> Value {
+    let number = |value: &Value| value.as_u64().expect("a number");
+    let subjob =
+        SubjobId { job: JobId(number(&lease["subjob"]["job"])), index: number(&lease["subjob"]["index"]) };
+    let info = keys_info(Fence(number(&lease["fence"])), subjob);
+    let sealed = link::keys::seal(seal_key, &info, &[5; LEASE_KEYS]).expect("a public key");
+    serde_json::to_value(sealed).expect("text")
 }
 
 /// Whether there is anything of that name below a directory.

@@ -9,6 +9,9 @@ fn input(path: &str) -> Value {
     json!({ "path": path, "hash": hash(b"input").to_string(), "size": 5 })
 }
 
+/// A client that seals files and one that doesn't: a machine that can't seal has only the second.
+const SEAL: [&str; 2] = ["off", "auto"];
+
 /// What makes a good lease a bad one.
 type Change = Box<dyn FnOnce(&mut Value)>;
 
@@ -19,7 +22,11 @@ fn kind(report: &Value) -> &str {
 
 #[test]
 fn paths_lead_nowhere_but_into_the_working_directory() {
-    let mut trap = Trap::set();
+    SEAL.into_iter().for_each(paths_lead_nowhere_but_into_the_working_directory_on);
+}
+
+fn paths_lead_nowhere_but_into_the_working_directory_on(seal: &str) {
+    let mut trap = Trap::set(seal);
     let canary = trap.scratch.path().join("canary");
     let absolute = canary.to_str().expect("UTF-8").to_owned();
     let outside: [&str; 8] =
@@ -40,7 +47,11 @@ fn paths_lead_nowhere_but_into_the_working_directory() {
 
 #[test]
 fn standard_input_and_outputs_are_files_of_the_subjob() {
-    let mut trap = Trap::set();
+    SEAL.into_iter().for_each(standard_input_and_outputs_are_files_of_the_subjob_on);
+}
+
+fn standard_input_and_outputs_are_files_of_the_subjob_on(seal: &str) {
+    let mut trap = Trap::set(seal);
     let secret = trap.scratch.path().join("secret");
     std::fs::write(&secret, "secret").expect("written");
     let secret = secret.to_str().expect("UTF-8").to_owned();
@@ -62,7 +73,11 @@ fn standard_input_and_outputs_are_files_of_the_subjob() {
 
 #[test]
 fn a_lease_that_makes_no_sense_is_reported_and_survived() {
-    let mut trap = Trap::set();
+    SEAL.into_iter().for_each(a_lease_that_makes_no_sense_is_reported_and_survived_on);
+}
+
+fn a_lease_that_makes_no_sense_is_reported_and_survived_on(seal: &str) {
+    let mut trap = Trap::set(seal);
     let huge = json!({ "secs": u64::MAX, "nanos": 0 });
     let changes: Vec<Change> = vec![
         Box::new(|lease| lease["inputs"] = json!([input("a"), input("a/b")])),
@@ -103,7 +118,11 @@ fn a_lease_that_makes_no_sense_is_reported_and_survived() {
 
 #[test]
 fn more_leases_than_the_desktop_gives_are_refused() {
-    let mut trap = Trap::set();
+    SEAL.into_iter().for_each(more_leases_than_the_desktop_gives_are_refused_on);
+}
+
+fn more_leases_than_the_desktop_gives_are_refused_on(seal: &str) {
+    let mut trap = Trap::set(seal);
     let leases: Vec<Value> = (1..=300).map(|fence| trap.lease(fence, |_| {})).collect();
     let reports = trap.give(leases);
     let refused = reports.iter().filter(|report| kind(report) == "client_setup").count();

@@ -110,6 +110,9 @@ pub struct UpArgs {
     /// Processors that each local client uses [default: all, shared among them]
     #[arg(long, value_name = "N")]
     pub cpus: Option<u32>,
+    /// Whether subjobs' programs and data lie encrypted on this machine's disk
+    #[arg(long, value_enum, default_value = "auto", value_name = "WORD")]
+    pub seal: Seal,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -160,6 +163,9 @@ pub struct ClientArgs {
     /// Whether subjobs may have a private, invisible display
     #[arg(long, value_enum, default_value = "allow", value_name = "WORD")]
     pub display: Permit,
+    /// Whether subjobs' programs and data lie encrypted on this machine's disk
+    #[arg(long, value_enum, default_value = "auto", value_name = "WORD")]
+    pub seal: Seal,
 }
 
 /// What a client's owner says to the network.
@@ -170,6 +176,17 @@ pub enum NetworkPermit {
     Allow,
     /// This machine itself and its own link too, where a job names the very address
     Nearby,
+}
+
+/// Which subjobs' files a client seals on its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Seal {
+    /// All; a machine that can't is no client
+    On,
+    /// Only those of jobs that ask
+    Off,
+    /// All where the machine can
+    Auto,
 }
 
 /// What a client's owner says to something that subjobs may ask for.
@@ -227,6 +244,9 @@ pub struct RunArgs {
     /// Let the command make code at run time [default: found by looking at it]
     #[arg(long, conflicts_with = "spec")]
     pub jit: bool,
+    /// Demand that the program, its files and all that it writes lie encrypted on the client's disk
+    #[arg(long, conflicts_with = "spec")]
+    pub sealed: bool,
     /// Directory for the result [default: the job's name and number; the current directory for a command]
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dest: Option<PathBuf>,

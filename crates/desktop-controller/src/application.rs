@@ -15,11 +15,13 @@ use model::BlobHash;
 use protocol::client_link::{Lease, manifest_text};
 use protocol::manifest::{Manifest, ManifestError};
 use sandbox::Code;
+use sandbox_fs::blob_name;
+use sandbox_fs::seal::StoreKey;
 use thiserror::Error;
 use tokio::sync::Mutex;
 
 use crate::ControllerError;
-use crate::cache::{Cache, CacheError, copy_verified, touch};
+use crate::cache::{Cache, CacheError, Held, Unsealed, copy_verified, touch};
 use crate::clear::remove_tree;
 use crate::identity::make_directory;
 use crate::stamp::{Changed, Stamps};
@@ -72,15 +74,32 @@ pub(crate) struct Applications {
     in_use: std::sync::Mutex<HashMap<PathBuf, Weak<()>>>,
 }
 
+/// What of an application the sandbox is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// Where it is inside the application.
+    pub(crate) path: String,
+    /// Paths inside the application of the files that may be executed or mapped executable.
+    pub(crate) executables: Vec<PathBuf>,
+    pub(crate) code: Code,
+}
+
+impl Program {
+    fn of(manifest: &Manifest) -> Self {
+        Program {
+            path: manifest.program.clone(),
+            executables: manifest.code().map(PathBuf::from).collect(),
+            code: if manifest.makes_code() { Code::Generated } else { Code::Fixed },
+        }
+    }
+}
+
 /// A tree that is ready.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
     manifest: BlobHash,
     pub(crate) root: PathBuf,
-    pub(crate) program: String,
-    /// Paths inside the tree of the files that may be executed or mapped executable.
-    pub(crate) executables: Vec<String>,
-    pub(crate) code: Code,
+    pub(crate) program: Program,
     /// Keeps the tree from being removed.
     _in_use: Arc<()>,
 }
@@ -105,13 +124,8 @@ impl Applications {
         cache: &Cache,
         lease: &Lease,
     ) -> Result<Tree, ApplicationError> {
+        self.check_signature(lease)?;
         let manifest_hash = lease.application;
-        if !verify(&self.grid_key, &manifest_text(&manifest_hash), &lease.application_signature) {
-            return Err(ApplicationError::Signature { manifest: manifest_hash });
-        }
-        if lease.application_size > MAX_MANIFEST {
-            return Err(ApplicationError::TooLarge { size: lease.application_size });
-        }
         let _making = self.making.lock().await;
         let manifest_path = cache.fetch(link, &manifest_hash, lease.application_size).await?;
         let bytes = fs::read(&manifest_path).map_err(disk(&manifest_path))?;
@@ -147,14 +161,51 @@ impl Applications {
             self.verified().insert(manifest_hash, stamps);
         }
         touch_directory(&root);
-        Ok(Tree {
-            manifest: manifest_hash,
-            root,
-            executables: manifest.code().map(str::to_owned).collect(),
-            code: if manifest.makes_code() { Code::Generated } else { Code::Fixed },
-            program: manifest.program,
-            _in_use: in_use,
-        })
+        Ok(Tree { manifest: manifest_hash, root, program: Program::of(&manifest), _in_use: in_use })
+    }
+
+    /// The application of a lease whose files are not to lie here as they are, not even its manifest, which has their
+    /// names: all of it is in the sealed cache then.
+    pub(crate) async fn sealed(
+        &self,
+        link: &mut ClientLink,
+        cache: &Cache,
+        key: &StoreKey,
+        lease: &Lease,
+    ) -> Result<(Manifest, Program, Held), ApplicationError> {
+        self.check_signature(lease)?;
+        let (hash, size) = (lease.application, lease.application_size);
+        cache.fetch_sealed(link, key, &hash, size).await?;
+        let Unsealed::Whole(bytes) = cache.read_sealed(key, &hash, size)? else {
+            return Err(ApplicationError::Tampered { path: "the manifest".to_owned() });
+        };
+        let manifest = Manifest::decode(&bytes)?;
+        let blobs = manifest.blobs();
+        let held = cache.hold(blobs.keys().map(|hash| blob_name(key, &hash.0)));
+        for (hash, size) in blobs {
+            cache.fetch_sealed(link, key, &hash, size).await?;
+        }
+        let program = Program::of(&manifest);
+        Ok((manifest, program, held))
+    }
+
+    fn check_signature(&self, lease: &Lease) -> Result<(), ApplicationError> {
+        if !verify(&self.grid_key, &manifest_text(&lease.application), &lease.application_signature) {
+            return Err(ApplicationError::Signature { manifest: lease.application });
+        }
+        if lease.application_size > MAX_MANIFEST {
+            return Err(ApplicationError::TooLarge { size: lease.application_size });
+        }
+        Ok(())
+    }
+
+    /// Removes all trees: none of them will be used.
+    pub(crate) fn forget(&self) {
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            if let Err(error) = remove_tree(&entry.path()) {
+                tracing::warn!(%error, tree = %entry.path().display(), "can't remove an application");
+            }
+        }
     }
 
     /// Makes sure that the code in a tree is still what was verified, at a moment as late as possible.

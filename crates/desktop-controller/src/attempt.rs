@@ -5,28 +5,28 @@
 //! ```
 //! Whatever happens on the way becomes a failure with a reason; nothing of the attempt stays on the disk.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use link::ClientLink;
 use link::client::ClientKeys;
-use model::{ByteSize, DisplaySize, FailureReason, Permits, Usage};
-use protocol::client_link::{Lease, Report, ReportedFile, STDERR, STDOUT, Secrets, secrets_info};
+use model::{ByteSize, DisplaySize, FailureReason, Permits, Sealing, Usage};
+use protocol::client_link::{
+    DeclaredOutput, Lease, Report, ReportedFile, STDERR, STDOUT, Secrets, secrets_info,
+};
 use protocol::manifest::DISPLAY_SERVER;
-use sandbox::{Bounds, Cause, Control, Display, Exit, Launcher, Running, SandboxError, Spec, Stdin};
+use sandbox::{Bounds, Cause, Control, Display, Exit, Launcher, Running, SandboxError, Stdin};
 use tokio::sync::watch;
 
-use crate::application::{Applications, Tree};
-use crate::cache::{Cache, copy_verified};
+use crate::application::Applications;
+use crate::cache::Cache;
 use crate::clear::remove_tree;
-use crate::collect::{Output, collect, hashed};
-use crate::delivery::{PICTURE_SHARE, note_unreached, pictures, send, send_extra, tails};
+use crate::delivery::{PICTURE_SHARE, note_unreached, pictures, send, send_extra, tail};
 use crate::inventory::free_disk;
 use crate::lease;
-use crate::verdict::{
-    application_failure, blame_full_disk, cache_failure, describe, evicted, failure, storage,
-};
+use crate::output::Output;
+use crate::place::Place;
+use crate::verdict::{blame_full_disk, describe, evicted, failure};
 
 /// What all attempts of a client share.
 #[derive(Debug)]
@@ -37,6 +37,13 @@ pub(crate) struct Shared {
     pub(crate) attempts: PathBuf,
     pub(crate) launcher: Launcher,
     pub(crate) permits: Permits,
+}
+
+impl Shared {
+    /// Whether a subjob's files are sealed: the stricter of owner and submitter has it.
+    pub(crate) fn seals(&self, lease: &Lease) -> bool {
+        self.permits.sealing == Sealing::Always || lease.demands_sealing()
+    }
 }
 
 /// What an attempt is told while it runs.
@@ -51,7 +58,7 @@ pub(crate) enum Order {
 
 /// Runs a lease to its end. There is always a report; after [`Order::Cancel`] it is not sent.
 pub(crate) async fn run(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     mut link: ClientLink,
     lease: &Lease,
     orders: watch::Receiver<Order>,
@@ -81,50 +88,33 @@ impl From<FailureReason> for Failed {
 }
 
 async fn attempt(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     link: &mut ClientLink,
     lease: &Lease,
     directory: &Path,
     mut orders: watch::Receiver<Order>,
 ) -> Result<(Vec<ReportedFile>, Usage), Failed> {
     lease::check(lease, shared.permits)?;
-    let tree = tokio::select! {
-        tree = prepare(shared, link, lease, directory) => tree?,
+    let place = tokio::select! {
+        place = Place::prepare(shared, link, lease, directory) => Arc::new(place?),
         order = ordered(&mut orders) => return Err(evicted(order).into()),
     };
-    shared.applications.check(&tree).await.map_err(application_failure)?;
-    let running = start(shared, lease, &tree, directory)?;
+    place.check(shared).await?;
+    let running = start(shared, lease, &place)?;
     let exit = wait(running, &mut orders).await;
     let usage = exit.usage;
-    let (stdout, stderr) = (directory.join(STDOUT), directory.join(STDERR));
     let is_declared = |name: &str| lease.outputs.iter().any(|output| output.path == name);
-    let room = lease.limits.output.0 / PICTURE_SHARE;
-    let pictures = pictures(&exit.dialogs, is_declared, room, directory);
-    if let Some(reason) = failure(&exit, lease.limits.runtime_min) {
-        let reason = blame_full_disk(reason, free_disk(directory));
-        note_unreached(&stderr, &exit.network.unreached);
-        let mut outputs = tails(&[(STDOUT, &stdout), (STDERR, &stderr)]);
-        outputs.extend(send_extra(link, lease, pictures, &mut orders).await);
-        return Err(Failed { reason, outputs, usage });
-    }
-    let work = directory.join("work");
-    let (declared, limit) = (lease.outputs.clone(), lease.limits.output);
-    let collected = tokio::task::spawn_blocking(move || -> Result<Vec<Output>, FailureReason> {
-        let mut outputs = collect(&work, &declared, limit)?;
-        for (name, path) in [(STDOUT, stdout), (STDERR, stderr)] {
-            let file = File::open(&path).map_err(|error| storage(&path, &error))?;
-            outputs.push(hashed(name, file)?);
-        }
-        let total = outputs.iter().map(|output| output.size).sum();
-        if total > limit.0 {
-            return Err(FailureReason::OutputLimit { limit, size: ByteSize(total) });
-        }
-        Ok(outputs)
-    });
-    let mut outputs = match collected.await.expect("collecting outputs does not panic") {
+    let pictures = pictures(&exit.dialogs, is_declared, lease.limits.output.0 / PICTURE_SHARE);
+    let failed = failure(&exit, lease.limits.runtime_min);
+    let note = note_unreached(&exit.network.unreached);
+    let (shared, declared, limit) = (Arc::clone(shared), lease.outputs.clone(), lease.limits.output);
+    let taken =
+        tokio::task::spawn_blocking(move || take(&shared, &place, failed, &note, &declared, limit)).await;
+    let mut outputs = match taken.expect("taking what a subjob left does not panic") {
         Ok(outputs) => outputs,
-        Err(reason) => {
-            let outputs = tails(&[(STDOUT, &directory.join(STDOUT)), (STDERR, &directory.join(STDERR))]);
+        Err((reason, mut outputs)) => {
+            let reason = blame_full_disk(reason, free_disk(directory));
+            outputs.extend(send_extra(link, lease, pictures, &mut orders).await);
             return Err(Failed { reason, outputs, usage });
         }
     };
@@ -139,35 +129,49 @@ async fn attempt(
     sent.map(|outputs| (outputs, usage)).map_err(|reason| Failed { reason, outputs: Vec::new(), usage })
 }
 
-/// Fetches what the subjob needs and lays it out.
-async fn prepare(
+/// What the program left; or why it has failed, with the ends of its streams. Blocks while files are read.
+fn take(
     shared: &Shared,
-    link: &mut ClientLink,
-    lease: &Lease,
-    directory: &Path,
-) -> Result<Tree, FailureReason> {
-    shared.cache.admit(lease.inputs.iter().map(|input| input.size)).map_err(|e| cache_failure(&e))?;
-    let tree = shared.applications.tree(link, &shared.cache, lease).await.map_err(application_failure)?;
-    let work = directory.join("work");
-    fs::create_dir_all(&work).map_err(|error| storage(&work, &error))?;
-    for input in &lease.inputs {
-        let cached =
-            shared.cache.fetch(link, &input.hash, input.size).await.map_err(|e| cache_failure(&e))?;
-        let target = work.join(&input.path);
-        let parent = target.parent().unwrap_or(&work);
-        fs::create_dir_all(parent).map_err(|error| storage(parent, &error))?;
-        let hash = input.hash;
-        let copied = tokio::task::spawn_blocking(move || copy_verified(&cached, &target, &hash)).await;
-        let is_intact = copied.expect("copying does not panic").map_err(|error| storage(&work, &error))?;
-        if !is_intact {
-            return Err(FailureReason::Tampering { path: input.path.clone() });
+    place: &Place,
+    failed: Option<FailureReason>,
+    note: &str,
+    declared: &[DeclaredOutput],
+    limit: ByteSize,
+) -> Result<Vec<Output>, (FailureReason, Vec<ReportedFile>)> {
+    let failed = match place.trouble() {
+        Some(reason @ FailureReason::Tampering { .. }) => Some(reason),
+        trouble => failed.or(trouble),
+    };
+    failed.map_or_else(|| outputs(place, declared, limit), Err).map_err(|reason| {
+        if let FailureReason::Tampering { .. } = reason {
+            place.remove_changed(shared);
         }
-    }
-    shared.cache.evict();
-    Ok(tree)
+        let end = |name| {
+            let (stream, size) = place.stream(name).ok()?;
+            tail(name, &stream, size, if name == STDERR { note } else { "" })
+        };
+        (reason, [STDOUT, STDERR].into_iter().filter_map(end).collect())
+    })
 }
 
-fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Result<Running, FailureReason> {
+fn outputs(
+    place: &Place,
+    declared: &[DeclaredOutput],
+    limit: ByteSize,
+) -> Result<Vec<Output>, FailureReason> {
+    let mut outputs = place.collect(declared, limit)?;
+    for name in [STDOUT, STDERR] {
+        let (stream, _) = place.stream(name)?;
+        outputs.push(Output::take(name, stream)?);
+    }
+    let total = outputs.iter().map(|output| output.size).sum();
+    if total > limit.0 {
+        return Err(FailureReason::OutputLimit { limit, size: ByteSize(total) });
+    }
+    Ok(outputs)
+}
+
+fn start(shared: &Shared, lease: &Lease, place: &Place) -> Result<Running, FailureReason> {
     let setup = |why: String| FailureReason::ClientSetup { why };
     let mut env: Vec<(std::ffi::OsString, std::ffi::OsString)> =
         lease.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -178,21 +182,15 @@ fn start(shared: &Shared, lease: &Lease, tree: &Tree, directory: &Path) -> Resul
             serde_json::from_slice(&opened).map_err(|_| setup("the secrets are malformed".to_owned()))?;
         env.extend(secrets.0.into_iter().map(|(name, value)| (name.into(), value.into())));
     }
-    let limits = Bounds::of(&lease.limits, &lease.resources);
-    let spec = Spec {
-        executables: tree.executables.iter().map(PathBuf::from).collect(),
-        code: tree.code,
-        args: lease.command.iter().skip(1).map(Into::into).collect(),
-        env,
-        stdin: lease
-            .stdin
-            .as_ref()
-            .map_or(Stdin::Null, |path| Stdin::File(directory.join("work").join(path))),
-        network: lease.network.clone(),
-        display: lease.display.map(display),
-        name: format!("subjob {}", lease.subjob),
-        ..Spec::new(&tree.root, &tree.program, directory, limits)
-    };
+    let mut spec = place.spec(Bounds::of(&lease.limits, &lease.resources));
+    spec.args = lease.command.iter().skip(1).map(Into::into).collect();
+    spec.env = env;
+    if let Some(path) = &lease.stdin {
+        spec.stdin = Stdin::File(spec.work.join(path));
+    }
+    spec.network = lease.network.clone();
+    spec.display = lease.display.map(display);
+    spec.name = format!("subjob {}", lease.subjob);
     sandbox::start(&shared.launcher, &spec).map_err(|error| match error {
         // What the job names is what is wrong: it would be elsewhere too.
         SandboxError::Spec { field: "network", why } => {

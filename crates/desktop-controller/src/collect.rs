@@ -1,27 +1,25 @@
-//! Takes a subjob's declared outputs out of its working directory, which it has left in any state it liked.
+//! Takes a subjob's declared outputs out of its working directory, which it has left in any state it liked, on the disk
+//! or behind a server of sealed files.
 //!
 //! A path is followed only through real directories below the working directory: no links, no `..`, nothing but
 //! regular files. The file that was checked is the one that is read: by descriptor, never by name again.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
-use model::{BlobHash, ByteSize, FailureReason};
+use model::{ByteSize, FailureReason};
 use protocol::client_link::DeclaredOutput;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use sandbox_fs::server::Found;
 
-/// A file that was produced, open and hashed.
-#[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) path: String,
-    pub(crate) file: File,
-    pub(crate) hash: BlobHash,
-    pub(crate) size: u64,
-}
+use crate::output::{Bytes, Output};
+use crate::sealed::SealedFiles;
+use crate::verdict::describe;
 
-/// Opens the declared outputs, in their order.
+/// Opens the declared outputs in a working directory on the disk, in their order.
 ///
 /// # Errors
 /// The reason for which the attempt has failed: a file is missing, is no plain file, or all are too large.
@@ -30,15 +28,56 @@ pub(crate) fn collect(
     declared: &[DeclaredOutput],
     limit: ByteSize,
 ) -> Result<Vec<Output>, FailureReason> {
+    gather(declared, limit, |path, optional| {
+        let file = open(work, path, optional)?;
+        Ok(file.map(|file| {
+            let size = file.metadata().map_or(u64::MAX, |metadata| metadata.len());
+            (Bytes::File(file), size)
+        }))
+    })
+}
+
+/// Finds the declared outputs among sealed files, in their order.
+///
+/// # Errors
+/// As [`collect`].
+pub(crate) fn collect_sealed(
+    files: &Arc<SealedFiles>,
+    declared: &[DeclaredOutput],
+    limit: ByteSize,
+) -> Result<Vec<Output>, FailureReason> {
+    gather(declared, limit, |path, optional| {
+        let refused = |why: &str| FailureReason::OutputRefused { path: path.to_owned(), why: why.to_owned() };
+        let found = files.find(Path::new(path));
+        match found.map_err(|error| FailureReason::ClientStorage { why: describe(&error) })? {
+            Found::File { ino, size, .. } => {
+                Ok(Some((Bytes::Sealed { files: Arc::clone(files), ino }, size)))
+            }
+            Found::Nothing if optional => Ok(None),
+            Found::Nothing => Err(FailureReason::OutputMissing { path: path.to_owned() }),
+            Found::Symlink => Err(refused(LINK)),
+            Found::Directory | Found::Other => Err(refused(NOT_REGULAR)),
+        }
+    })
+}
+
+const LINK: &str = "it is or goes through a symbolic link";
+const NOT_REGULAR: &str = "it is not a regular file";
+
+fn gather(
+    declared: &[DeclaredOutput],
+    limit: ByteSize,
+    open: impl Fn(&str, bool) -> Result<Option<(Bytes, u64)>, FailureReason>,
+) -> Result<Vec<Output>, FailureReason> {
     let mut outputs = Vec::with_capacity(declared.len());
     let mut total = 0u64;
     for DeclaredOutput { path, optional } in declared {
-        let Some(output) = open(work, path, *optional)? else { continue };
-        total = total.saturating_add(output.metadata().map_or(u64::MAX, |metadata| metadata.len()));
+        let Some((bytes, size)) = open(path, *optional)? else { continue };
+        total = total.saturating_add(size);
         if total > limit.0 {
             return Err(FailureReason::OutputLimit { limit, size: ByteSize(total) });
         }
-        outputs.push(hashed(path, output)?);
+        outputs.push(Output::take(path, bytes)?);
     }
     Ok(outputs)
 }
@@ -58,37 +97,18 @@ fn open(work: &Path, path: &str, optional: bool) -> Result<Option<File>, Failure
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {
             return Err(FailureReason::OutputMissing { path: path.to_owned() });
         }
-        Err(rustix::io::Errno::LOOP) => return Err(refused("it is or goes through a symbolic link")),
+        Err(rustix::io::Errno::LOOP) => return Err(refused(LINK)),
         Err(rustix::io::Errno::XDEV) => return Err(refused("it leads out of the working directory")),
         Err(rustix::io::Errno::ACCESS) => return Err(refused("the program made it unreadable")),
-        Err(rustix::io::Errno::NXIO) => return Err(refused("it is not a regular file")),
+        Err(rustix::io::Errno::NXIO) => return Err(refused(NOT_REGULAR)),
         Err(error) => return Err(storage(error.into())),
     };
     let file = File::from(file);
     let metadata = file.metadata().map_err(storage)?;
     if !metadata.is_file() {
-        return Err(refused("it is not a regular file"));
+        return Err(refused(NOT_REGULAR));
     }
     Ok(Some(file))
-}
-
-/// Reads a file to its end for its hash and size, and back to its start.
-pub(crate) fn hashed(path: &str, mut file: File) -> Result<Output, FailureReason> {
-    let storage =
-        |error: io::Error| FailureReason::ClientStorage { why: format!("reading '{path}': {error}") };
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 18];
-    let mut size = 0;
-    loop {
-        let read = file.read(&mut buffer).map_err(storage)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
-        size += read as u64;
-    }
-    file.rewind().map_err(storage)?;
-    Ok(Output { path: path.to_owned(), file, hash: BlobHash(*hasher.finalize().as_bytes()), size })
 }
 
 #[cfg(test)]
@@ -101,10 +121,8 @@ mod tests {
 
     fn check(work: &Path, path: &str, limit: u64) -> Result<Vec<u8>, FailureReason> {
         let declared = [DeclaredOutput { path: path.to_owned(), optional: false }];
-        let mut outputs = collect(work, &declared, ByteSize(limit))?;
-        let mut bytes = Vec::new();
-        outputs.remove(0).file.read_to_end(&mut bytes).expect("readable");
-        Ok(bytes)
+        let outputs = collect(work, &declared, ByteSize(limit))?;
+        outputs[0].bytes.read(path, 0, 99)
     }
 
     fn refused(path: &str, why: &str) -> Result<Vec<u8>, FailureReason> {

@@ -9,7 +9,7 @@ use link::client::ClientKeys;
 use link::http::Address;
 use link::trust::Trust;
 use model::network::Reach;
-use model::{BlobHash, ByteSize, Permits};
+use model::{BlobHash, ByteSize, Permits, Sealing};
 use protocol::token::{Token, TokenKind};
 use sandbox::{Launcher, Nearby};
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use crate::cache::Cache;
 use crate::clear::remove_tree;
 use crate::identity::{Membership, client_keys, lock, make_directory, membership, save_membership};
 use crate::inventory::{inventory, total_memory};
+use crate::secrecy::keep_memory_secret;
 use crate::work::Work;
 
 /// Share of the machine's memory that subjobs may have together, in percent.
@@ -80,9 +81,18 @@ impl Controller {
             (known, Some(token)) => join(&config, token, known, &keys, memory).await?,
             (None, None) => return Err(ControllerError::NotJoined),
         };
+        let cache = Cache::open(&config.state, config.cache_limit, config.disk_floor)?;
+        let applications = Applications::open(config.state.join("applications"), membership.grid_key)?;
+        if config.permits.sealing > Sealing::Off {
+            keep_memory_secret().map_err(|source| ControllerError::Memory { source })?;
+        }
+        if config.permits.sealing == Sealing::Always {
+            cache.forget_plain();
+            applications.forget();
+        }
         let shared = Shared {
-            cache: Cache::open(config.state.join("cache"), config.cache_limit, config.disk_floor)?,
-            applications: Applications::open(config.state.join("applications"), membership.grid_key)?,
+            cache,
+            applications,
             attempts,
             launcher: Launcher { nearby: nearby(config.permits.network), ..Launcher::new(tag) },
             permits: config.permits,

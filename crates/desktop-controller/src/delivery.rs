@@ -1,68 +1,48 @@
 //! What an attempt left, on its way to the server: small files inside the report, large ones before it, and with a
 //! failure what a person needs to understand it.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
-
 use link::ClientLink;
 use model::FailureReason;
 use protocol::api::{MAX_PART, ProblemCode};
-use protocol::client_link::{Bytes, Lease, MAX_INLINE, MAX_PICTURES, ReportedFile, dialog_picture};
+use protocol::client_link::{Bytes as Inline, Lease, MAX_INLINE, MAX_PICTURES, ReportedFile, dialog_picture};
 use sandbox::{ClosedDialog, Unreached};
 use tokio::sync::watch;
 
 use crate::attempt::{Order, ordered};
-use crate::collect::{Output, hashed};
-use crate::verdict::{describe, evicted, storage};
+use crate::output::{Bytes, Output};
+use crate::verdict::{describe, evicted};
 
 /// Files up to this size travel inside the report, as long as all of them together stay under [`MAX_INLINE`].
 const INLINE: u64 = 16 << 10;
 
 /// Bytes of each stream that are kept when an attempt failed.
-const TAIL: u64 = 64 << 10;
+const TAIL: usize = 32 << 10;
 
 /// Part of the output limit that pictures of dialogs may take.
 pub(crate) const PICTURE_SHARE: u64 = 4;
 
-/// The last bytes of each stream that there are, for a person to read. What can't be read is left out.
-pub(crate) fn tails(streams: &[(&str, &Path)]) -> Vec<ReportedFile> {
-    let tail = |path: &Path| -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(TAIL / 2)))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL / 2).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let read = streams.iter().filter_map(|(name, path)| Some((*name, tail(path).ok()?)));
-    read.map(|(name, bytes)| ReportedFile {
-        path: name.to_owned(),
-        hash: model::BlobHash(*blake3::hash(&bytes).as_bytes()),
-        size: bytes.len() as u64,
-        inline: Some(Bytes(bytes)),
-    })
-    .collect()
+/// The last bytes of a stream of `size` bytes, with `note` after them, for a person to read. What can't be read is left
+/// out.
+pub(crate) fn tail(name: &str, stream: &Bytes, size: u64, note: &str) -> Option<ReportedFile> {
+    let mut bytes = stream.read(name, size.saturating_sub(TAIL as u64), TAIL).ok()?;
+    bytes.extend_from_slice(note.as_bytes());
+    bytes.drain(..bytes.len().saturating_sub(TAIL));
+    let hash = model::BlobHash(*blake3::hash(&bytes).as_bytes());
+    Some(ReportedFile { path: name.to_owned(), hash, size: bytes.len() as u64, inline: Some(Inline(bytes)) })
 }
 
-/// Says in a subjob's standard error which endpoints it did not reach: to the program that is a connection that was
-/// reset, without a reason.
-pub(crate) fn note_unreached(stderr: &Path, unreached: &[Unreached]) {
-    if unreached.is_empty() {
-        return;
-    }
-    let lines: String = unreached.iter().map(|endpoint| format!("dcgrid: {endpoint}\n")).collect();
-    // It is there to help; where it can't be written, the subjob has failed all the same.
-    let _ = File::options().append(true).open(stderr).and_then(|mut file| file.write_all(lines.as_bytes()));
+/// Which endpoints a subjob did not reach, for its standard error: to the program that is a connection that was reset,
+/// without a reason.
+pub(crate) fn note_unreached(unreached: &[Unreached]) -> String {
+    unreached.iter().map(|endpoint| format!("dcgrid: {endpoint}\n")).collect()
 }
 
 /// What the dialogs looked like that were closed, as further files of the subjob. Those that its limit has no room
-/// for, or that can't be written, are left out: they are there to help.
+/// for are left out: they are there to help.
 pub(crate) fn pictures(
     dialogs: &[ClosedDialog],
     is_declared: impl Fn(&str) -> bool,
     mut room: u64,
-    directory: &Path,
 ) -> Vec<Output> {
     let pictures = dialogs.iter().map(|dialog| &dialog.picture).filter(|picture| !picture.is_empty());
     let mut outputs = Vec::new();
@@ -72,9 +52,7 @@ pub(crate) fn pictures(
         if size > room || is_declared(&name) {
             continue;
         }
-        let path = directory.join(&name);
-        let written = fs::write(&path, picture).and_then(|()| File::open(&path));
-        if let Ok(Ok(output)) = written.map(|file| hashed(&name, file)) {
+        if let Ok(output) = Output::take(&name, Bytes::Memory(picture.clone())) {
             outputs.push(output);
             room -= size;
         }
@@ -102,7 +80,8 @@ pub(crate) async fn send_extra(
     })
 }
 
-/// Gets the outputs on their way: small ones inside the report, large ones before it.
+/// Gets the outputs on their way: small ones inside the report, large ones before it. What is sent is what was hashed,
+/// or nothing.
 pub(crate) async fn send(
     link: &mut ClientLink,
     lease: &Lease,
@@ -110,14 +89,16 @@ pub(crate) async fn send(
 ) -> Result<Vec<ReportedFile>, FailureReason> {
     let mut room = MAX_INLINE as u64;
     let mut reported = Vec::with_capacity(outputs.len());
-    for mut output in outputs {
+    for output in outputs {
         let inline = if output.size <= INLINE.min(room) {
             room -= output.size;
-            let mut bytes = Vec::new();
-            output.file.read_to_end(&mut bytes).map_err(|error| storage(Path::new(&output.path), &error))?;
-            Some(Bytes(bytes))
+            let bytes = output.bytes.read(&output.path, 0, INLINE as usize)?;
+            if blake3::hash(&bytes).as_bytes() != &output.hash.0 {
+                return Err(FailureReason::Tampering { path: output.path });
+            }
+            Some(Inline(bytes))
         } else {
-            upload(link, lease, &mut output).await?;
+            upload(link, lease, &output).await?;
             None
         };
         reported.push(ReportedFile { path: output.path, hash: output.hash, size: output.size, inline });
@@ -126,15 +107,16 @@ pub(crate) async fn send(
 }
 
 /// Uploads one file, going on where it stopped while the server can't be reached.
-async fn upload(link: &mut ClientLink, lease: &Lease, output: &mut Output) -> Result<(), FailureReason> {
+async fn upload(link: &mut ClientLink, lease: &Lease, output: &Output) -> Result<(), FailureReason> {
     let mut offset = 0;
     let mut again = false;
     let mut backoff = crate::backoff::Backoff::default();
+    let mut check = Check { hasher: blake3::Hasher::new(), done: 0 };
     loop {
-        output.file.seek(SeekFrom::Start(offset)).map_err(|e| storage(Path::new(&output.path), &e))?;
-        let mut part = Vec::new();
-        let mut reader = (&mut output.file).take(MAX_PART as u64);
-        reader.read_to_end(&mut part).map_err(|e| storage(Path::new(&output.path), &e))?;
+        let part = output.bytes.read(&output.path, offset, MAX_PART)?;
+        if !check.agrees(output, offset, &part) {
+            return Err(FailureReason::Tampering { path: output.path.clone() });
+        }
         match link.put_blob(lease.fence, &output.hash, output.size, offset, part.into()).await {
             Ok(reply) if reply.complete => return Ok(()),
             // An answer that takes nothing on is no reason to ask again at once.
@@ -156,6 +138,24 @@ async fn upload(link: &mut ClientLink, lease: &Lease, output: &mut Output) -> Re
     }
 }
 
+/// Whether the bytes that are sent are those that were hashed before: told at the last part, if all went by in order.
+/// The server checks too, and could only say that it got other bytes.
+struct Check {
+    hasher: blake3::Hasher,
+    done: u64,
+}
+
+impl Check {
+    fn agrees(&mut self, output: &Output, offset: u64, part: &[u8]) -> bool {
+        if offset == self.done {
+            self.hasher.update(part);
+            self.done += part.len() as u64;
+        }
+        let is_all = self.done == output.size && offset + part.len() as u64 == output.size;
+        !is_all || self.hasher.finalize().as_bytes() == &output.hash.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use model::Dialog;
@@ -168,27 +168,48 @@ mod tests {
             picture: picture.to_vec(),
         };
         let dialogs: Vec<ClosedDialog> = pictures.iter().map(dialog).collect();
-        let directory = tempfile::tempdir().expect("a temporary directory");
         let is_declared = |name: &str| declared.contains(&name);
-        let found = super::pictures(&dialogs, is_declared, room, directory.path());
+        let found = super::pictures(&dialogs, is_declared, room);
         let found: Vec<&str> = found.iter().map(|output| output.path.as_str()).collect();
         assert_eq!(found, expect);
     }
 
     #[test]
     fn an_endpoint_that_was_not_reached_is_told_at_the_end_of_standard_error() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let stderr = directory.path().join("stderr");
-        fs::write(&stderr, "reset\n").expect("a file");
         let unreached =
             |times| Unreached { endpoint: "db.example:5432".into(), why: "Connection refused".into(), times };
-        note_unreached(&stderr, &[]);
-        note_unreached(&stderr, &[unreached(1), unreached(3)]);
-        let text = fs::read_to_string(&stderr).expect("a file");
+        let check = |stream: &str, unreached: &[Unreached], expect: &str| {
+            let stream = stream.as_bytes().to_vec();
+            let size = stream.len() as u64;
+            let tail = tail("stderr", &Bytes::Memory(stream), size, &note_unreached(unreached));
+            let found = tail.and_then(|file| file.inline).expect("inside the report").0;
+            assert_eq!(String::from_utf8_lossy(&found), expect);
+        };
+        check("reset\n", &[], "reset\n");
         let expect = "reset\n\
                       dcgrid: db.example:5432 was not reached: Connection refused\n\
                       dcgrid: db.example:5432 was not reached: Connection refused (3 times)\n";
-        assert_eq!(text, expect);
+        check("reset\n", &[unreached(1), unreached(3)], expect);
+        let long = "x".repeat(2 * TAIL);
+        check(&long, &[], &long[..TAIL]);
+        let note = note_unreached(&[unreached(1)]);
+        check(&long, &[unreached(1)], &format!("{}{note}", &long[..TAIL - note.len()]));
+    }
+
+    #[test]
+    fn what_was_changed_after_it_was_hashed_is_noticed_at_the_last_part() {
+        let output = Output::take("x", Bytes::Memory(b"abcdef".to_vec())).expect("readable");
+        let check = |parts: &[(u64, &str)], expect: bool| {
+            let mut check = Check { hasher: blake3::Hasher::new(), done: 0 };
+            let found = parts.iter().all(|(at, part)| check.agrees(&output, *at, part.as_bytes()));
+            assert_eq!(found, expect, "{parts:?}");
+        };
+        check(&[(0, "abc"), (3, "def")], true);
+        check(&[(0, "abc"), (0, "abc"), (3, "def"), (3, "def")], true);
+        check(&[(0, "abx"), (3, "def")], false);
+        check(&[(0, "abc"), (3, "deX")], false);
+        // The server has had the beginning from somebody else, and checks it.
+        check(&[(3, "def")], true);
     }
 
     #[test]

@@ -17,6 +17,11 @@ pub enum ControllerError {
         #[source]
         source: std::io::Error,
     },
+    #[error("this process's memory can't be kept secret")]
+    Memory {
+        #[source]
+        source: std::io::Error,
+    },
     #[error("'{}' is in use by another client: give each client its own state directory", path.display())]
     InUse { path: PathBuf },
     #[error("'{}' can't be read: {why}", path.display())]

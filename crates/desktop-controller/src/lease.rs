@@ -29,7 +29,11 @@ pub(crate) fn check(lease: &Lease, permits: Permits) -> Result<(), FailureReason
     if lease.network.allow.len() > MAX_ENDPOINTS {
         return Err(refused("too many endpoints".to_owned()));
     }
-    let needs = Permits { network: lease.network.reach(), display: lease.display.is_some() };
+    let needs = Permits {
+        network: lease.network.reach(),
+        display: lease.display.is_some(),
+        sealing: lease.resources.needs.sealing,
+    };
     if !permits.cover(needs) {
         return Err(refused("it needs what this client's owner does not permit".to_owned()));
     }

@@ -159,8 +159,24 @@ impl SealedFiles {
         ServedFile::new(&self.server, ino)
     }
 
-    fn stream(&self, name: &str) -> io::Result<u64> {
-        match self.server.find(Path::new(name)).map_err(io::Error::other)? {
+    /// Reads from a file that was found, and returns how many bytes there were.
+    ///
+    /// # Errors
+    /// [`ServerError::Unreadable`], or when the server is gone.
+    pub fn read_at(&self, ino: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, ServerError> {
+        self.server.read(ino, offset, buffer)
+    }
+
+    /// What a program wrote to its standard output or standard error, `stdout` and `stderr`.
+    ///
+    /// # Errors
+    /// When the server is gone.
+    pub fn stream(&self, name: &str) -> Result<Found, ServerError> {
+        self.server.find(Path::new(name))
+    }
+
+    fn stream_size(&self, name: &str) -> io::Result<u64> {
+        match self.stream(name).map_err(io::Error::other)? {
             Found::File { size, .. } => Ok(size),
             _ => Ok(0),
         }
@@ -174,7 +190,7 @@ impl sandbox::FileServer for SealedFiles {
 
     fn state(&self) -> io::Result<FileState> {
         let report = self.server.report().map_err(io::Error::other)?;
-        let stream = self.stream(STDOUT)?.max(self.stream(STDERR)?);
+        let stream = self.stream_size(STDOUT)?.max(self.stream_size(STDERR)?);
         Ok(FileState {
             used: ByteSize(report.usage.peak_bytes),
             stream: ByteSize(stream),

@@ -12,6 +12,9 @@ use crate::application::ApplicationError;
 use crate::attempt::Order;
 use crate::cache::CacheError;
 
+/// What a report calls sealed files of which one was changed: the name of that one is nobody's but the job's.
+pub(crate) const SEALED_FILES: &str = "its sealed files";
+
 /// A disk with less free than this counts as full.
 const DISK_FULL: ByteSize = ByteSize::mib(8);
 
@@ -26,7 +29,7 @@ pub(crate) fn failure(exit: &Exit, runtime_min: Duration) -> Option<FailureReaso
         LimitHit::Processes { limit, peak } => FailureReason::ProcessLimit { limit, peak },
         LimitHit::Disk { limit, used } => FailureReason::DiskLimit { limit, used },
         LimitHit::Stream { limit, size } => FailureReason::OutputLimit { limit, size },
-        LimitHit::Tampered => FailureReason::Tampering { path: "its files".to_owned() },
+        LimitHit::Tampered => FailureReason::Tampering { path: SEALED_FILES.to_owned() },
         LimitHit::FilesLost => {
             FailureReason::ClientStorage { why: "the files of the subjob were lost".to_owned() }
         }
@@ -37,6 +40,8 @@ pub(crate) fn failure(exit: &Exit, runtime_min: Duration) -> Option<FailureReaso
         }
     });
     match (&exit.ended, met) {
+        // It may be why nothing could be started.
+        (_, Some(reason @ FailureReason::Tampering { .. })) => Some(reason),
         (Ended::Setup(why), _) => Some(FailureReason::ClientSetup { why: why.clone() }),
         (Ended::Lost(why), _) => Some(FailureReason::PortalLost { why: why.clone() }),
         (Ended::NotStarted(why), _) => Some(FailureReason::NotStarted { why: why.clone() }),

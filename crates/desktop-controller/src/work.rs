@@ -52,7 +52,7 @@ pub(crate) struct Work<'a> {
     polls: JoinSet<Polled>,
     attempts: JoinSet<(Fence, Report)>,
     /// What runs: how to tell it something, and what it takes.
-    orders: HashMap<Fence, (watch::Sender<Order>, Resources)>,
+    orders: HashMap<Fence, Begun>,
     /// Reports that the server has not settled, with the poll that carries each.
     unsettled: BTreeMap<Fence, (Report, Option<u64>)>,
     inventory_sent: bool,
@@ -63,6 +63,14 @@ pub(crate) struct Work<'a> {
     resting_until: Option<tokio::time::Instant>,
     /// No poll before this time: the server could not be reached, or asked for a pause.
     waiting_until: Option<tokio::time::Instant>,
+}
+
+/// A subjob that runs here.
+struct Begun {
+    orders: watch::Sender<Order>,
+    resources: Resources,
+    /// Its files are sealed, so what it is and why it failed is not written to a log.
+    is_sealed: bool,
 }
 
 /// A poll that has come back, with its connection.
@@ -196,7 +204,7 @@ impl<'a> Work<'a> {
     /// What runs may use together.
     fn taken(&self) -> Resources {
         let none = Resources { cpus: 0, memory: ByteSize(0), disk: ByteSize(0), needs: Permits::default() };
-        self.orders.values().fold(none, |sum, (_, resources)| Resources {
+        self.orders.values().fold(none, |sum, Begun { resources, .. }| Resources {
             cpus: sum.cpus.saturating_add(resources.cpus),
             memory: ByteSize(sum.memory.0.saturating_add(resources.memory.0)),
             disk: ByteSize(sum.disk.0.saturating_add(resources.disk.0)),
@@ -246,8 +254,8 @@ impl<'a> Work<'a> {
         }
         for fence in &reply.cancel {
             self.unsettled.remove(fence);
-            if let Some((orders, _)) = self.orders.get(fence) {
-                orders.send_replace(Order::Cancel);
+            if let Some(begun) = self.orders.get(fence) {
+                begun.orders.send_replace(Order::Cancel);
             }
         }
     }
@@ -283,9 +291,12 @@ impl<'a> Work<'a> {
             self.unsettled.insert(lease.fence, (report, None));
             return Ok(());
         }
-        tracing::info!(subjob = %lease.subjob, attempt = lease.attempt, job = lease.job_name, "subjob begins");
+        let is_sealed = self.controller.shared.seals(&lease);
+        let job = if is_sealed { "sealed" } else { lease.job_name.as_str() };
+        tracing::info!(subjob = %lease.subjob, attempt = lease.attempt, job, "subjob begins");
         let (sender, orders) = watch::channel(Order::Run);
-        self.orders.insert(lease.fence, (sender, lease.resources));
+        let begun = Begun { orders: sender, resources: lease.resources, is_sealed };
+        self.orders.insert(lease.fence, begun);
         let link = self.new_link()?;
         let shared = Arc::clone(&self.controller.shared);
         self.attempts.spawn(async move {
@@ -296,7 +307,8 @@ impl<'a> Work<'a> {
     }
 
     fn take_report(&mut self, fence: Fence, report: Report) {
-        let order = self.orders.remove(&fence).map(|(orders, _)| *orders.borrow());
+        let begun = self.orders.remove(&fence);
+        let order = begun.as_ref().map(|begun| *begun.orders.borrow());
         if report.failure.as_ref().is_some_and(|reason| reason.class() == FailureClass::ClientFault) {
             self.resting_until = Some(tokio::time::Instant::now() + self.faults.next());
         } else {
@@ -304,6 +316,9 @@ impl<'a> Work<'a> {
         }
         match &report.failure {
             None => tracing::info!(%fence, wall = ?report.usage.wall, "subjob succeeded"),
+            Some(reason) if begun.is_some_and(|begun| begun.is_sealed) => {
+                tracing::info!(%fence, class = %reason.class(), "sealed subjob failed");
+            }
             Some(reason) => tracing::info!(%fence, %reason, "subjob failed"),
         }
         if order != Some(Order::Cancel) {
@@ -318,8 +333,8 @@ impl<'a> Work<'a> {
 
     /// Ends what runs and says so to the server, for as long as it takes but no longer than [`FAREWELL`].
     pub(crate) async fn farewell(&mut self) {
-        for (orders, _) in self.orders.values() {
-            orders.send_replace(Order::Stop);
+        for begun in self.orders.values() {
+            begun.orders.send_replace(Order::Stop);
         }
         while let Some(ended) = self.attempts.join_next().await {
             let (fence, report) = ended.expect("an attempt does not panic");

@@ -71,7 +71,8 @@ pub enum FailureReason {
     NotStarted { why: String },
     /// The client's own disk is full or failing.
     ClientStorage { why: String },
-    /// A file did not have the hash that the manifest gives it.
+    /// Something on the client's disk, or on its way there, is not what it must be: a file by its path, or all of a
+    /// subjob's sealed files.
     Tampering { path: String },
     /// The client could not set up the sandbox or fetch a file.
     ClientSetup { why: String },
@@ -174,7 +175,7 @@ impl fmt::Display for FailureReason {
             FailureReason::NotStarted { why } => write!(f, "the program could not be started: {why}"),
             FailureReason::ClientStorage { why } => write!(f, "the client's disk failed: {why}"),
             FailureReason::Tampering { path } => {
-                write!(f, "'{path}' is not what the manifest says: tampering")
+                write!(f, "tampering: '{path}' is not what it was, or not what the manifest says")
             }
             FailureReason::ClientSetup { why } => write!(f, "the client could not set up the subjob: {why}"),
             FailureReason::PortalLost { why } => write!(f, "the VM Portal was lost: {why}"),

@@ -16,7 +16,7 @@ pub mod subjob;
 pub mod trouble;
 pub mod units;
 
-pub use client::{Capacity, Inventory, Permits};
+pub use client::{Capacity, Inventory, Permits, Sealing, Tampering};
 pub use display::DisplaySize;
 pub use failure::{FailureClass, FailureReason};
 pub use ids::{BlobHash, ClientId, Fence, JobId, SubjobId, UserName};

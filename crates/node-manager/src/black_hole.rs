@@ -35,6 +35,8 @@ pub enum Suspicion {
     QuickSuccess,
     /// It failed after a while, or for a reason outside the client: says nothing.
     Neutral,
+    /// What lay on the client's disk was changed, however long it took until that was noticed.
+    Tampered,
     /// It failed quickly.
     Quick {
         /// Whether the reason itself, or other clients' success with the same job, blames the client.
@@ -72,7 +74,7 @@ impl Trust {
             Suspicion::Neutral => return None,
             // What was begun before the back-off is no trial after it.
             _ if self.backed_off(now).is_some() => return None,
-            Suspicion::QuickSuccess => true,
+            Suspicion::QuickSuccess | Suspicion::Tampered => true,
             Suspicion::Quick { client_is_to_blame } => client_is_to_blame,
         };
         self.quick.retain(|(earlier, _)| *earlier != subjob);

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use black_hole::{Suspicion, Trust};
-use model::{ClientId, Inventory, SubjobId, Timestamp};
+use model::{ClientId, Inventory, SubjobId, Tampering, Timestamp};
 use thiserror::Error;
 
 /// A client that was not heard of for this long is shown as offline.
@@ -31,6 +31,8 @@ pub struct Client {
     pub last_seq: u64,
     pub succeeded: u64,
     pub failed: u64,
+    /// The client's flag: an administrator is to look at it.
+    pub tampering: Option<Tampering>,
     trust: Trust,
 }
 
@@ -101,6 +103,7 @@ impl NodeManager {
             last_seq: 0,
             succeeded: 0,
             failed: 0,
+            tampering: None,
             trust: Trust::default(),
         });
         if client.revoked {
@@ -114,6 +117,13 @@ impl NodeManager {
     /// Bars a client for good. Returns whether there is such a client.
     pub fn revoke(&mut self, id: ClientId) -> bool {
         self.clients.get_mut(&id).map(|client| client.revoked = true).is_some()
+    }
+
+    /// Sets what a restarted server knows of earlier tampering.
+    pub fn restore_tampering(&mut self, id: ClientId, tampering: Option<Tampering>) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.tampering = tampering;
+        }
     }
 
     /// Sets what a restarted server knows of a client's earlier polls.
@@ -162,6 +172,11 @@ impl NodeManager {
         match suspicion {
             Suspicion::Success => client.succeeded += 1,
             Suspicion::QuickSuccess | Suspicion::Neutral | Suspicion::Quick { .. } => client.failed += 1,
+            Suspicion::Tampered => {
+                client.failed += 1;
+                let times = client.tampering.map_or(0, |earlier| earlier.times) + 1;
+                client.tampering = Some(Tampering { times, last: now });
+            }
         }
         client.trust.finished(subjob, suspicion, now)
     }
@@ -241,6 +256,20 @@ mod tests {
         assert_eq!(again.err(), Some(Refusal::Revoked));
         assert_eq!(manager.standing(id, Timestamp(2)), Standing::Revoked);
         assert_eq!(manager.lease_cap(id, Timestamp(2)), 0);
+    }
+
+    #[test]
+    fn tampering_is_remembered_whatever_succeeds_later() {
+        let (mut manager, id) = manager();
+        let subjob = |index| SubjobId { job: model::JobId(1), index };
+        let mut ends = |index, suspicion, at| manager.finished(id, subjob(index), suspicion, Timestamp(at));
+        assert_eq!(ends(0, Suspicion::Tampered, 5), None);
+        assert_eq!(ends(1, Suspicion::Success, 6), None);
+        assert_eq!(ends(2, Suspicion::Tampered, 7), None);
+        assert_eq!(ends(3, Suspicion::Tampered, 8), None);
+        assert!(ends(4, Suspicion::Tampered, 9).is_some(), "three in a row");
+        let tampering = manager.get(id).expect("registered").tampering;
+        assert_eq!(tampering, Some(Tampering { times: 4, last: Timestamp(9) }));
     }
 
     #[test]

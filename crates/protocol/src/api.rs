@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use model::plan::Content;
 use model::{
-    BlobHash, ClientId, Counts, Fence, Inventory, JobId, JobState, Limits, Resources, Timestamp, UserName,
+    BlobHash, ClientId, Counts, Fence, Inventory, JobId, JobState, Limits, Resources, Tampering, Timestamp,
+    UserName,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -204,6 +205,23 @@ pub struct ClientView {
     pub running: u64,
     pub succeeded: u64,
     pub failed: u64,
+    /// Set for good when what lay on its disk had been changed.
+    #[serde(default)]
+    pub tampering: Option<Tampering>,
+}
+
+impl ClientView {
+    /// Its state for people, with what an administrator should know.
+    pub fn state_text(&self) -> String {
+        let mut text = self.state.name().to_owned();
+        if let Some(reason) = &self.reason {
+            text.push_str(&format!(" ({reason})"));
+        }
+        if let Some(Tampering { times, last }) = self.tampering {
+            text.push_str(&format!(", TAMPERING {times} times, last at {last}"));
+        }
+        text
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use model::plan::Input;
 use model::{
     BlobHash, Capacity, ClientId, DisplaySize, FailureReason, Fence, Inventory, Limits, NetworkAccess,
-    Resources, SubjobId, Usage,
+    Resources, Sealing, SubjobId, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +126,16 @@ pub struct Lease {
     pub display: Option<DisplaySize>,
     /// HPKE-sealed [`Secrets`] as JSON, absent when the job has none.
     pub secrets: Option<Sealed>,
+    /// HPKE-sealed [`LEASE_KEYS`] bytes, for clients that can seal files.
+    #[serde(default)]
+    pub keys: Option<Sealed>,
+}
+
+impl Lease {
+    /// Whether the job demands that the subjob's files lie sealed on the client's disk.
+    pub fn demands_sealing(&self) -> bool {
+        self.resources.needs.sealing > Sealing::Off
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +159,18 @@ impl std::fmt::Debug for Secrets {
 /// The context that a lease's secrets are bound to: they open for this lease and no other.
 pub fn secrets_info(fence: Fence, subjob: SubjobId) -> String {
     format!("dcgrid secrets 1\n{fence}\n{subjob}\n")
+}
+
+/// Bytes of one key of a lease.
+pub const LEASE_KEY: usize = 32;
+
+/// Bytes of a lease's keys: first the key of the subjob's own files, made for this lease and kept by nobody, then the
+/// key of what the client keeps for further subjobs, which is the same in each lease of the client.
+pub const LEASE_KEYS: usize = 2 * LEASE_KEY;
+
+/// The context that a lease's keys are bound to.
+pub fn keys_info(fence: Fence, subjob: SubjobId) -> String {
+    format!("dcgrid keys 1\n{fence}\n{subjob}\n")
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -12,12 +12,13 @@ use model::network::Reach;
 use model::plan::{Content, Input};
 use model::{
     BlobHash, ByteSize, Capacity, ClientId, Counts, Crash, Dialog, DisplaySize, FailureReason, Fence,
-    Inventory, JobId, JobState, Limits, NetworkAccess, Permits, Resources, SubjobId, Timestamp, Usage,
+    Inventory, JobId, JobState, Limits, NetworkAccess, Permits, Resources, Sealing, SubjobId, Timestamp,
+    Usage,
 };
 use protocol::api::{JobView, Problem, ProblemCode, Role, SubmitRequest, TokenGrants, TokenRequest};
 use protocol::client_link::{
     Bytes, DeclaredOutput, Lease, PollReply, PollRequest, RegisterRequest, Report, ReportedFile, Sealed,
-    grid_key_text, manifest_text, reply_text, request_text, secrets_info,
+    grid_key_text, keys_info, manifest_text, reply_text, request_text, secrets_info,
 };
 use protocol::manifest::{Entry, FileKind, MANIFEST_VERSION, Manifest};
 use protocol::token::{SECRET_LEN, Token, TokenKind};
@@ -47,7 +48,7 @@ fn hash(byte: u8) -> BlobHash {
     BlobHash([byte; 32])
 }
 
-const PERMITS: Permits = Permits { network: Reach::Elsewhere, display: false };
+const PERMITS: Permits = Permits { network: Reach::Elsewhere, display: false, sealing: Sealing::OnRequest };
 
 fn inventory() -> Inventory {
     Inventory {
@@ -93,6 +94,7 @@ fn lease() -> Lease {
         },
         display: Some(DisplaySize::default()),
         secrets: Some(Sealed { encapsulated_key: Bytes(vec![4; 32]), ciphertext: Bytes(vec![5; 40]) }),
+        keys: Some(Sealed { encapsulated_key: Bytes(vec![6; 32]), ciphertext: Bytes(vec![7; 80]) }),
     }
 }
 
@@ -240,6 +242,7 @@ fn texts() {
         grid_key_text(&hash(5)),
         manifest_text(&hash(6)),
         secrets_info(Fence(70), SubjobId { job: JobId(41), index: 877 }),
+        keys_info(Fence(70), SubjobId { job: JobId(41), index: 877 }),
         token(TokenKind::Join).to_string() + "\n",
         token(TokenKind::User).to_string() + "\n",
     ];

@@ -1,7 +1,7 @@
 //! Why a job waits: how many clients each clause of its request rules out, and which comes nearest.
 
 use model::network::Reach;
-use model::{Capacity, JobId, Resources};
+use model::{Capacity, JobId, Resources, Sealing};
 
 use crate::Scheduler;
 
@@ -18,6 +18,8 @@ pub struct Explanation {
     /// Clients whose owners don't permit what the job needs.
     pub refuse_network: usize,
     pub refuse_display: usize,
+    /// Clients that can't seal files, as the job asks.
+    pub lack_sealing: usize,
     /// The most that any one client offers.
     pub nearest: Option<Capacity>,
 }
@@ -39,6 +41,7 @@ impl Scheduler {
             lack_disk: count(&|c| c.disk < class.disk),
             refuse_network: count(&|c| class.needs.network > c.permits.network),
             refuse_display: count(&|c| class.needs.display && !c.permits.display),
+            lack_sealing: count(&|c| class.needs.sealing > Sealing::Off && c.permits.sealing == Sealing::Off),
             nearest: in_touch.iter().copied().max_by_key(|c| {
                 let fits = [
                     c.cpus >= class.cpus,
@@ -83,6 +86,12 @@ impl Explanation {
             return format!(
                 "{waiting} subjobs wait: none of {clients} clients permits {what}; \
                  start one with `dcgrid client {option}`"
+            );
+        }
+        if self.lack_sealing == *clients {
+            return format!(
+                "{waiting} subjobs wait: none of {clients} clients can seal files on its disk; \
+                 `dcgrid doctor` on a client tells what it lacks"
             );
         }
         let none_fits = lacks.iter().find(|(count, ..)| count == clients);

@@ -1,11 +1,11 @@
 //! The scheduler against its own invariants: conservation, fencing, and who is given what.
 
 use model::network::Reach;
-use model::{ByteSize, Permits};
+use model::{ByteSize, Permits, Sealing};
 
 use super::*;
 
-const NOTHING: Permits = Permits { network: Reach::Nothing, display: false };
+const NOTHING: Permits = Permits { network: Reach::Nothing, display: false, sealing: Sealing::Off };
 const CLASS: Resources = Resources { cpus: 1, memory: ByteSize(100), disk: ByteSize(100), needs: NOTHING };
 const ROOM: Capacity =
     Capacity { cpus: 8, memory: ByteSize(10_000), disk: ByteSize(10_000), permits: NOTHING };
@@ -210,7 +210,7 @@ fn a_job_that_needs_a_permit_waits_for_a_client_that_gives_it() {
         scheduler.assign(Timestamp(0), &offer).iter().map(|lease| lease.subjob.job.0).collect::<Vec<_>>()
     };
     assert_eq!(granted(1, NOTHING), [2]);
-    assert_eq!(granted(2, Permits { network: Reach::Elsewhere, display: false }), [1]);
+    assert_eq!(granted(2, Permits { network: Reach::Elsewhere, ..NOTHING }), [1]);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_job_that_names_the_client_itself_goes_where_that_is_permitted() {
     near.class.needs.network = Reach::Nearby;
     let mut scheduler = scheduler(vec![near]);
     let mut granted = |seq, network| {
-        let permits = Permits { network, display: false };
+        let permits = Permits { network, ..NOTHING };
         scheduler.assign(Timestamp(0), &offer(client(1), seq, Capacity { permits, ..ROOM }, 9)).len()
     };
     assert_eq!(granted(1, Reach::Elsewhere), 0);
@@ -245,11 +245,19 @@ fn a_waiting_job_says_what_it_waits_for() {
     assert!(sentence.contains(expect), "{sentence}");
     let mut near = job(1, "a", 5);
     near.class.needs.network = Reach::Nearby;
-    let permits = Permits { network: Reach::Elsewhere, display: false };
+    let permits = Permits { network: Reach::Elsewhere, ..NOTHING };
     let near = self::scheduler(vec![near]);
     let sentence = near.explain(JobId(1), &[Capacity { permits, ..offers[0] }]).expect("waits").sentence();
     let expect = "connections to its own machine and link; start one with `dcgrid client --network nearby`";
     assert!(sentence.contains(expect), "{sentence}");
+    let mut sealed = job(1, "a", 5);
+    sealed.class.needs.sealing = Sealing::OnRequest;
+    let sealed = self::scheduler(vec![sealed]);
+    let sentence = sealed.explain(JobId(1), &offers).expect("waits").sentence();
+    assert!(sentence.contains("none of 1 clients can seal files on its disk"), "{sentence}");
+    let permits = Permits { sealing: Sealing::OnRequest, ..NOTHING };
+    let sentence = sealed.explain(JobId(1), &[Capacity { permits, ..offers[0] }]).expect("waits").sentence();
+    assert!(sentence.contains("wait for a free slot"), "{sentence}");
     let sentence = scheduler.explain(JobId(1), &[]).expect("waits").sentence();
     assert!(sentence.contains("no client is connected"), "{sentence}");
 }

@@ -46,7 +46,7 @@ pub use filter::{FilterRule, filter_rules};
 pub use identity::service_id;
 pub use init::{SeenPlace, init_main, seen_places};
 pub use network::Nearby;
-pub use probe::{Enforcer, Finding, probe};
+pub use probe::{Enforcer, Finding, probe, sealed_files};
 pub use running::{Control, ControlError, Running};
 pub use served::{FileServer, FileState, FileTrouble, Served, confine_file_server};
 pub use spec::{Bounds, Code, Display, Output, Spec, Stdin};

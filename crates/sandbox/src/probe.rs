@@ -126,7 +126,7 @@ fn overlay() -> Finding {
 }
 
 /// Whether a file system in user space can be mounted, which sealed files need.
-fn sealed_files() -> Finding {
+pub fn sealed_files() -> Finding {
     let opened = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     Finding {
         what: "sealed files",

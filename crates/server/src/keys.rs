@@ -2,7 +2,8 @@
 //! alone.
 //!
 //! The CA signs the server's TLS certificate and vouches for the grid key; tokens carry its public key. The grid
-//! key signs manifests and replies to clients. The storage key seals job secrets at rest.
+//! key signs manifests and replies to clients. The storage key seals job secrets at rest, and the keys of the clients'
+//! caches are made of it.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -10,10 +11,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use link::keys::{KeyError, SigningKey};
-use model::BlobHash;
+use model::{BlobHash, ClientId};
 use protocol::client_link::{Signature, grid_key_text};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -132,6 +134,18 @@ impl GridKeys {
         Ok(buffer)
     }
 
+    /// The key of what a client keeps on its disk for further subjobs. It follows from the storage key, so that it needs
+    /// no place of its own and is the same after every restart.
+    pub fn cache_key(&self, client: ClientId) -> Zeroizing<[u8; 32]> {
+        let prk = Salt::new(HKDF_SHA256, b"dcgrid cache key 1").extract(self.storage.as_slice());
+        let info = [client.0.as_slice()];
+        let mut key = Zeroizing::new([0; 32]);
+        prk.expand(&info, HKDF_SHA256)
+            .and_then(|okm| okm.fill(key.as_mut_slice()))
+            .expect("32 bytes are less than HKDF's limit");
+        key
+    }
+
     fn storage_key(&self) -> LessSafeKey {
         let key = UnboundKey::new(&CHACHA20_POLY1305, self.storage.as_slice()).expect("32 bytes");
         LessSafeKey::new(key)
@@ -192,6 +206,10 @@ mod tests {
         let sealed = first.seal_at_rest("job 1", b"secret").expect("seals");
         assert_eq!(again.open_at_rest("job 1", &sealed).expect("opens").as_slice(), b"secret");
         assert!(again.open_at_rest("job 2", &sealed).is_err());
+        let client = |byte| ClientId([byte; 16]);
+        assert_eq!(first.cache_key(client(1)), again.cache_key(client(1)));
+        assert_ne!(first.cache_key(client(1)), first.cache_key(client(2)));
+        assert_ne!(first.cache_key(client(1)).as_slice(), first.storage.as_slice());
         assert!(again.open_at_rest("job 1", &sealed[..5]).is_err());
         for name in ["ca.key", "grid.key", "storage.key"] {
             let mode = std::fs::metadata(directory.path().join(name)).expect("there").permissions().mode();

@@ -114,9 +114,10 @@ fn results_wait_while_the_server_is_full() {
 #[test]
 fn a_full_client_gives_its_subjob_to_another() {
     let mut grid = Grid::start(0);
-    // The client keeps 64 MiB free and offers the rest: room for the subjob, but not for a cached copy of its input.
+    // The client keeps 64 MiB free and offers the rest: room for the subjob, but not for a cached copy of its input
+    // beside that in its working directory. Sealed, it would be there once.
     let Some(_disk) = Disk::mount(&grid.client_state(0), "200m") else { return };
-    let small = grid.start_client(0, 2);
+    let small = grid.start_client_with(0, 2, &["--seal", "off"]);
     grid.clients.push(small);
     grid.file("data", vec![7; 110 << 20]);
     let spec = |disk: &str| {

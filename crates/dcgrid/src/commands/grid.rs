@@ -29,22 +29,20 @@ pub async fn clients(action: Option<ClientsAction>, login: &LoginArgs, json: boo
         "state",
         "cpus",
         "memory",
+        "seals",
         "running",
         "succeeded",
         "failed",
         "last seen",
     ]);
     for client in clients {
-        let state = match client.reason {
-            Some(reason) => format!("{} ({reason})", client.state.name()),
-            None => client.state.name().to_owned(),
-        };
         table.row([
             client.client.to_string(),
-            client.inventory.host_name,
-            state,
+            client.inventory.host_name.clone(),
+            client.state_text(),
             client.inventory.cpus.to_string(),
             client.inventory.memory.to_string(),
+            client.inventory.permits.sealing.name().to_owned(),
             client.running.to_string(),
             client.succeeded.to_string(),
             client.failed.to_string(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use link::UserLink;
 use model::units::display_duration;
-use model::{ByteSize, JobId, SubjobId};
+use model::{ByteSize, JobId, Sealing, SubjobId};
 use protocol::api::{AttemptView, JobDetails, JobView, MAX_PART, ProblemCode, SubjobPage, SubjobView};
 
 use crate::args::{LoginArgs, LogsArgs, Selector};
@@ -94,6 +94,9 @@ async fn show_job(link: &mut UserLink, job: JobId, json: bool) -> anyhow::Result
         display_duration(details.limits.runtime_max),
         details.attempts
     ));
+    if resources.needs.sealing > Sealing::Off {
+        output::line("  sealed       yes: only on clients that encrypt its files on their disks");
+    }
     if let Some(waits) = &details.waits {
         output::line(&format!("  waits        {waits}"));
     }

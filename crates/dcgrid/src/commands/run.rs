@@ -69,6 +69,9 @@ fn command_spec(args: &RunArgs) -> anyhow::Result<SpecText> {
     if args.jit {
         spec["app"]["jit"] = true.into();
     }
+    if args.sealed {
+        spec["sealed"] = true.into();
+    }
     if !args.outputs.is_empty() {
         let keep: Vec<serde_json::Value> = args
             .outputs

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use desktop_controller::{Config as ClientConfig, Controller, membership};
 use model::network::Reach;
-use model::{ByteSize, Permits};
+use model::{ByteSize, Permits, Sealing};
 use protocol::api::{Role, TokenGrants};
 use serde::Serialize;
 use server::{Config as ServerConfig, Server};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::args::UpArgs;
+use crate::commands::client::sealing;
 use crate::commands::server::{stop_signal, user_name};
 use crate::exit::Exit;
 use crate::output;
@@ -41,6 +42,7 @@ pub async fn run(args: UpArgs, json: bool) -> anyhow::Result<Exit> {
         Some(state) => std::path::absolute(&state).context("can't tell the current directory")?,
         None => default_state()?,
     };
+    let sealing = sealing(args.seal)?;
     let stopping = stop_signal()?;
     let server = Server::start(&ServerConfig {
         state: state.join("server"),
@@ -57,7 +59,8 @@ pub async fn run(args: UpArgs, json: bool) -> anyhow::Result<Exit> {
     let mut clients = JoinSet::new();
     let (stop, stopped) = watch::channel(false);
     for number in 0..args.clients {
-        let controller = open_client(&server, &url, &state.join(format!("client-{number}")), cpus).await?;
+        let state = state.join(format!("client-{number}"));
+        let controller = open_client(&server, &url, &state, cpus, sealing).await?;
         clients.spawn(controller.run(stopped.clone()));
     }
     let ready = Ready { server: url, login_file, state, clients: args.clients };
@@ -91,7 +94,13 @@ async fn make_login(server: &Server, url: &str, path: &Path) -> anyhow::Result<(
     save(path, &Login { server: url.to_owned(), token })
 }
 
-async fn open_client(server: &Server, url: &str, state: &Path, cpus: u32) -> anyhow::Result<Controller> {
+async fn open_client(
+    server: &Server,
+    url: &str,
+    state: &Path,
+    cpus: u32,
+    sealing: Sealing,
+) -> anyhow::Result<Controller> {
     let token = match membership(state)? {
         Some(_) => None,
         None => Some(server.create_token(TokenGrants::Join, Some(1)).await?),
@@ -106,7 +115,7 @@ async fn open_client(server: &Server, url: &str, state: &Path, cpus: u32) -> any
         disk_floor: DISK_FLOOR,
         cache_limit: CACHE_LIMIT,
         // Whoever submits here sits at this machine.
-        permits: Permits { network: Reach::Nearby, display: true },
+        permits: Permits { network: Reach::Nearby, display: true, sealing },
     };
     Ok(Controller::open(config).await?)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -127,10 +127,8 @@ fn check(trees: &Trees, random: &mut Random, kinds: &mut BTreeSet<&'static str>)
         .collect();
     match collect(&trees.work(), &declared, ByteSize::mib(1)) {
         Ok(outputs) => {
-            for Output { path, mut file, size, .. } in outputs {
-                let mut bytes = Vec::new();
-                file.seek(SeekFrom::Start(0)).expect("a file");
-                file.read_to_end(&mut bytes).expect("readable");
+            for Output { path, bytes, size, .. } in outputs {
+                let bytes = bytes.read(&path, 0, 1 << 20).expect("readable");
                 assert_ne!(bytes, SECRET.as_bytes(), "'{path}' in {declared:?}");
                 assert!(size <= 1 << 20, "{size}");
                 kinds.insert("taken");

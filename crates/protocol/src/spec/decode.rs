@@ -60,6 +60,7 @@ pub(super) const SPEC_KEYS: &[&str] = &[
     "resources",
     "limits",
     "network",
+    "sealed",
     "attempts",
     "secrets",
     "$schema",
@@ -92,6 +93,7 @@ fn read_spec(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Spec> {
         resources: reader.optional(&keys, "resources", read_resources).unwrap_or_default(),
         limits: reader.optional(&keys, "limits", read_limits).unwrap_or_default(),
         network: reader.optional(&keys, "network", read_network).unwrap_or_default(),
+        sealed: reader.optional(&keys, "sealed", Reader::boolean).unwrap_or_default(),
         attempts: reader
             .optional(&keys, "attempts", |r, at| r.whole(at, 1, 20))
             .map_or_else(default_attempts, |attempts| attempts as u32),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use model::network::MAX_ENDPOINTS;
 use model::plan::{Axis, Content, Input, MAX_SUBJOBS, Plan, Repeat, Split};
-use model::{BlobHash, ByteSize, Permits, Resources};
+use model::{BlobHash, ByteSize, Permits, Resources, Sealing};
 
 use super::aggregate::{aggregates, outputs};
 use super::error::{KeyPath, SpecError, SpecErrors};
@@ -93,7 +93,8 @@ fn outline(
     axes: Vec<Axis>,
     split: Option<Split>,
 ) -> Plan {
-    let needs = Permits { network: spec.network.reach(), display: spec.app.gui.is_some() };
+    let sealing = if spec.sealed { Sealing::OnRequest } else { Sealing::Off };
+    let needs = Permits { network: spec.network.reach(), display: spec.app.gui.is_some(), sealing };
     Plan {
         name: name(spec),
         application,

@@ -73,6 +73,10 @@ pub struct Spec {
     #[serde(serialize_with = "serialize_network", skip_serializing_if = "is_offline")]
     #[schemars(default, with = "NetworkKeys")]
     pub network: NetworkAccess,
+    /// Whether the program, its inputs and all that it writes must lie encrypted on the disk of the client.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    pub sealed: bool,
     /// Attempts that may fail before a subjob is failed.
     #[schemars(default = "default_attempts", range(min = 1, max = 20))]
     pub attempts: u32,

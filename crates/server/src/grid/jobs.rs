@@ -190,6 +190,7 @@ impl Grid {
                 running: self.scheduler.client_running(id),
                 succeeded: client.succeeded,
                 failed: client.failed,
+                tampering: client.tampering,
             }
         };
         let mut clients: Vec<ClientView> = self.nodes.iter().map(view).collect();

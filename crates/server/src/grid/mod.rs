@@ -102,6 +102,7 @@ impl Grid {
                 client.registered,
             );
             known.expect("nobody is revoked in a registry that is being filled");
+            grid.nodes.restore_tampering(client.id, client.tampering);
             if client.revoked {
                 grid.nodes.revoke(client.id);
             }

@@ -150,13 +150,12 @@ fn clients_table(clients: &[ClientView]) -> String {
                     <th>Last seen</tr>"
         .to_owned();
     for client in clients {
-        let why = client.reason.as_deref().map(|why| format!(" ({})", escape(why))).unwrap_or_default();
         let _ = write!(
             text,
-            "<tr><td>{host}<td>{state}{why}<td class=n>{cpus}<td class=n>{memory}<td class=n>{running}\
+            "<tr><td>{host}<td>{state}<td class=n>{cpus}<td class=n>{memory}<td class=n>{running}\
              <td class=n>{succeeded}<td class=n>{failed}<td>{seen}</tr>",
             host = escape(&client.inventory.host_name),
-            state = client.state.name(),
+            state = escape(&client.state_text()),
             cpus = client.inventory.cpus,
             memory = client.inventory.memory,
             running = client.running,

@@ -81,6 +81,7 @@ fn on_every_store(test: impl Fn(&dyn Fn() -> Box<dyn Store>)) {
 fn a_restarted_server_finds_what_was_committed() {
     on_every_store(|open| {
         let exit = FailureReason::ExitCode { code: 2 };
+        let tampering = FailureReason::Tampering { path: "/p".into() };
         let token = TokenRow {
             id: 3,
             secret_hash: [9; 32],
@@ -98,7 +99,11 @@ fn a_restarted_server_finds_what_was_committed() {
             disk: ByteSize(2),
             kernel: "6".into(),
             version: "0".into(),
-            permits: Permits { network: model::network::Reach::Elsewhere, display: false },
+            permits: Permits {
+                network: model::network::Reach::Elsewhere,
+                display: false,
+                sealing: model::Sealing::OnRequest,
+            },
         };
         let mut store = open();
         let batch = [
@@ -111,6 +116,8 @@ fn a_restarted_server_finds_what_was_committed() {
             Op::AddFailedAttempt(ended(3, 10, Some(exit.clone()))),
             Op::AddFailedAttempt(ended(4, 13, Some(exit.clone()))),
             Op::AddOutcome(ended(4, 13, Some(exit.clone()))),
+            Op::AddFailedAttempt(ended(1, 14, Some(tampering.clone()))),
+            Op::AddFailedAttempt(ended(1, 15, Some(tampering.clone()))),
             Op::ReserveFences(Fence(500)),
             Op::AddToken(token.clone()),
             Op::SetTokenUses { id: 3, uses_left: 1 },
@@ -130,13 +137,16 @@ fn a_restarted_server_finds_what_was_committed() {
         assert_eq!((job.succeeded, job.failed, job.cpu), (1, 1, Duration::from_millis(1_200)));
         let open_job = job.open.as_ref().expect("running");
         assert_eq!(open_job.unfinished, [0, 1, 3]);
-        assert_eq!(open_job.failures, [(3, ClientId([4; 16]), exit)]);
+        let client = ClientId([4; 16]);
+        let failures = [(1, client, tampering.clone()), (1, client, tampering), (3, client, exit)];
+        assert_eq!(open_job.failures, failures);
         assert_eq!((&open_job.plan, &open_job.application), (&plan(), &application()));
         assert_eq!(loaded.leases, [lease(11, 1)]);
         assert_eq!(loaded.next_fence, Some(Fence(500)));
         assert_eq!(loaded.tokens, [TokenRow { uses_left: Some(1), ..token }]);
         assert!(loaded.clients[0].revoked);
         assert_eq!(loaded.clients[0].inventory, inventory);
+        assert_eq!(loaded.clients[0].tampering.map(|tampering| tampering.times), Some(2));
     });
 }
 

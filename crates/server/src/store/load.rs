@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use model::{ClientId, Fence, JobId, SubjobId, Timestamp};
+use model::{ClientId, Fence, JobId, SubjobId, Tampering, Timestamp};
 use resource_scheduler::Lease;
 use rusqlite::{Connection, Row, params};
 
@@ -182,7 +182,23 @@ fn failures(
     Ok(failures)
 }
 
+/// How a reason begins that blames a client for tampering, in its JSON.
+const TAMPERING: &str = r#"{"kind":"tampering"%"#;
+
+/// The flags of clients. Whatever else becomes of a failed attempt, its row stays.
+fn tampering(connection: &Connection, path: &Path) -> Result<HashMap<ClientId, Tampering>, StoreError> {
+    let sql = format!(
+        "SELECT client, COUNT(*), MAX(ended) FROM failed_attempt WHERE failure LIKE '{TAMPERING}' GROUP BY client"
+    );
+    let rows = all(connection, path, &sql, |row| {
+        let number = |at| row.get::<_, i64>(at).map(|value| value.max(0) as u64);
+        Ok((ClientId(row.get(0)?), Tampering { times: number(1)?, last: Timestamp(number(2)?) }))
+    })?;
+    Ok(rows.into_iter().collect())
+}
+
 fn clients(connection: &Connection, path: &Path) -> Result<Vec<ClientRow>, StoreError> {
+    let tampering = tampering(connection, path)?;
     let sql = "SELECT id, public_key, seal_key, inventory, registered, revoked FROM client";
     let raw = all(connection, path, sql, |row| {
         let id = ClientId(row.get(0)?);
@@ -197,6 +213,7 @@ fn clients(connection: &Connection, path: &Path) -> Result<Vec<ClientRow>, Store
                 inventory: decode_json("an inventory", &inventory)?,
                 registered: Timestamp(registered.max(0) as u64),
                 revoked,
+                tampering: tampering.get(&id).copied(),
             })
         })
         .collect()

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use model::plan::Plan;
-use model::{ClientId, Fence, JobId, JobState, SubjobId, Timestamp};
+use model::{ClientId, FailureReason, Fence, JobId, JobState, SubjobId, Tampering, Timestamp};
 use protocol::api::ResultFile;
 use resource_scheduler::Lease;
 
@@ -87,7 +87,15 @@ impl Content {
                 let (registered, revoked) = known.unwrap_or((*registered, false));
                 let (public_key, seal_key) = (*public_key, *seal_key);
                 let inventory = inventory.clone();
-                let row = ClientRow { id: *id, public_key, seal_key, inventory, registered, revoked };
+                let row = ClientRow {
+                    id: *id,
+                    public_key,
+                    seal_key,
+                    inventory,
+                    registered,
+                    revoked,
+                    tampering: None,
+                };
                 self.clients.insert(*id, row);
             }
             Op::RevokeClient(id) => {
@@ -120,6 +128,14 @@ impl Content {
             Op::ReserveFences(next) => self.next_fence = Some(*next),
         }
         Ok(())
+    }
+
+    fn tampering(&self, client: ClientId) -> Option<Tampering> {
+        let is_tampering = |row: &&EndedRow| {
+            row.client == client && matches!(row.failure, Some(FailureReason::Tampering { .. }))
+        };
+        let times: Vec<Timestamp> = self.failed.values().filter(is_tampering).map(|row| row.ended).collect();
+        Some(Tampering { times: times.len() as u64, last: times.into_iter().max()? })
     }
 
     fn add_job(&mut self, row: &NewJobRow) -> Result<(), StoreError> {
@@ -192,6 +208,9 @@ impl Store for Memory {
         let content = self.content();
         let mut clients: Vec<ClientRow> = content.clients.values().cloned().collect();
         clients.sort_by_key(|row| row.id);
+        for client in &mut clients {
+            client.tampering = content.tampering(client.id);
+        }
         Ok(Loaded {
             jobs: content.jobs.iter().map(|(id, stored)| content.job_row(*id, stored)).collect(),
             leases: content.leases.values().cloned().collect(),

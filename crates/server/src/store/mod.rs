@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use model::plan::Plan;
 use model::{
-    BlobHash, ClientId, FailureReason, Fence, Inventory, JobId, JobState, OutputFile, Timestamp, Usage,
-    UserName,
+    BlobHash, ClientId, FailureReason, Fence, Inventory, JobId, JobState, OutputFile, Tampering, Timestamp,
+    Usage, UserName,
 };
 use protocol::api::{ResultFile, TokenGrants};
 use resource_scheduler::Lease;
@@ -188,6 +188,8 @@ pub struct ClientRow {
     pub inventory: Inventory,
     pub registered: Timestamp,
     pub revoked: bool,
+    /// As its failed attempts tell.
+    pub tampering: Option<Tampering>,
 }
 
 pub trait Store: Send {

@@ -21,6 +21,7 @@ split = { input = "db", format = "fasta", bytes = "7B" }
 repeat = { times = 2, seed = 18446744073709551615 }
 outputs = ["o/{index:04}.txt", { path = "log", optional = true }]
 attempts = 5
+sealed = true
 
 [sweep]
 table = { file = "cases.tsv" }
