@@ -35,3 +35,40 @@ impl LeaseKeys {
         Ok(LeaseKeys { store: take(store)?, cache: Arc::new(take(cache)?) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::client_link::LEASE_KEYS;
+    use serde_json::json;
+
+    use super::*;
+
+    /// What comes of a lease with these keys, for the lease of this fencing number.
+    fn check(length: usize, sealed_for: u64, expect: Result<(), &str>) {
+        let opening = OpeningKey::generate();
+        let info = keys_info(model::Fence(sealed_for), "1.2".parse().expect("a subjob"));
+        let keys = link::keys::seal(&opening.public(), &info, &vec![3; length]).expect("a public key");
+        let lease = json!({
+            "fence": 7, "subjob": { "job": 1, "index": 2 }, "attempt": 1, "job_name": "", "user": "a",
+            "application": model::BlobHash([1; 32]), "application_size": 1, "application_signature": "",
+            "command": ["x"], "env": [], "stdin": null, "inputs": [], "outputs": [], "secrets": null,
+            "resources": model::Resources::default(), "limits": model::Limits::default(), "keys": keys,
+        });
+        let lease: Lease = serde_json::from_value(lease).expect("a lease");
+        let found = LeaseKeys::open(&opening, &lease).map(|_| ()).map_err(|reason| reason.to_string());
+        match (&found, expect) {
+            (Err(found), Err(expect)) => assert!(found.contains(expect), "{found}"),
+            (found, expect) => assert_eq!(found.is_ok(), expect.is_ok(), "{found:?}"),
+        }
+        let without = LeaseKeys::open(&opening, &Lease { keys: None, ..lease });
+        assert!(without.is_err_and(|reason| reason.to_string().contains("gave no keys")));
+    }
+
+    #[test]
+    fn keys_open_for_their_lease_and_have_their_length() {
+        check(LEASE_KEYS, 7, Ok(()));
+        check(LEASE_KEYS, 8, Err("sealed for another client or lease"));
+        check(LEASE_KEYS - 1, 7, Err("another length"));
+        check(LEASE_KEYS + 32, 7, Err("another length"));
+    }
+}

@@ -3,19 +3,16 @@
 use job_manager::decompose;
 use model::plan::Plan;
 use model::{
-    BlobHash, ClientId, FailureClass, FailureReason, Fence, Inventory, OutputFile, Permits, Sealing,
-    SubjobId, Timestamp, Usage,
+    BlobHash, ClientId, FailureClass, FailureReason, Fence, Inventory, OutputFile, SubjobId, Timestamp, Usage,
 };
 use node_manager::black_hole::{QUICK, Suspicion};
 use node_manager::{Refusal, Sequence, Standing};
 use protocol::api::{Problem, ProblemCode};
 use protocol::client_link::{
-    Bytes, DeclaredOutput, LEASE_KEY, LEASE_KEYS, Lease as LeaseMessage, MAX_PER_POLL, PollRequest,
-    RegisterReply, keys_info, secrets_info,
+    Bytes, DeclaredOutput, Lease as LeaseMessage, MAX_PER_POLL, PollRequest, RegisterReply, secrets_info,
 };
 use resource_scheduler::attempts::Verdict;
 use resource_scheduler::{Ended, Lease, Offer};
-use zeroize::Zeroizing;
 
 use super::jobs::secrets_context;
 use super::{Grid, Open};
@@ -295,29 +292,6 @@ impl Grid {
             secrets,
             keys,
         })
-    }
-
-    /// Whether a client may need keys for a subjob. It decides itself whether it seals what needn't be.
-    fn may_seal(&self, client: ClientId, plan: &Plan) -> bool {
-        let permits = self.nodes.get(client).map_or(Permits::default(), |known| known.inventory.permits);
-        permits.sealing.max(plan.resources.needs.sealing) > Sealing::Off
-    }
-
-    /// Keys for the files of one lease, sealed for its client. The first is of this answer alone: nobody can seal or
-    /// open those files again.
-    fn lease_keys(
-        &self,
-        client: ClientId,
-        fence: Fence,
-        subjob: SubjobId,
-    ) -> Option<protocol::client_link::Sealed> {
-        let mut keys = Zeroizing::new([0; LEASE_KEYS]);
-        let (store, cache) = keys.split_at_mut(LEASE_KEY);
-        getrandom::fill(store).inspect_err(|error| tracing::error!(%error, "no random numbers")).ok()?;
-        cache.copy_from_slice(self.keys.cache_key(client).as_slice());
-        let to = BlobHash(self.nodes.get(client)?.seal_key);
-        let sealed = link::keys::seal(&to, &keys_info(fence, subjob), keys.as_slice());
-        sealed.inspect_err(|error| tracing::error!(%error, %client, "keys can't be sealed")).ok()
     }
 
     /// A job's secrets, opened here and sealed again for one client and lease.

@@ -6,6 +6,7 @@
 mod clients;
 mod delivery;
 mod jobs;
+mod lease_keys;
 #[cfg(test)]
 mod simulation;
 mod tokens;
