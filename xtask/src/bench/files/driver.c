@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -232,6 +233,28 @@ static void part_unlink(void) {
     must(rmdir("small") == 0, "small");
 }
 
+/* A byte to another process and one back: what every request to a file server costs at the least. No file system has a
+ * part in it; it tells how soon this machine's idle processors wake up. */
+static void part_wake(void) {
+    enum { TIMES = 5000 };
+    int there[2], back[2];
+    char byte = 0;
+    must(pipe(there) == 0 && pipe(back) == 0, "pipe");
+    pid_t child = fork();
+    must(child >= 0, "fork");
+    if (child == 0) {
+        close(there[1]);
+        while (read(there[0], &byte, 1) == 1) must(write(back[1], &byte, 1) == 1, "answer");
+        _exit(0);
+    }
+    double begun = seconds();
+    for (int time = 0; time < TIMES; time++)
+        must(write(there[1], &byte, 1) == 1 && read(back[0], &byte, 1) == 1, "ask");
+    tell("rate", TIMES, begun);
+    close(there[1]);
+    must(waitpid(child, NULL, 0) == child, "waitpid");
+}
+
 static void part_clear(void) {
     must(unlink(LARGE) == 0, "unlink");
     settle();
@@ -275,8 +298,8 @@ static const struct { const char *name; void (*run)(void); } PARTS[] = {
     {"map-read-cold", part_map_read_cold},  {"map-write", part_map_write},
     {"append", part_append},         {"create", part_create},
     {"stat", part_stat},             {"small-read-cold", part_small_read_cold},
-    {"unlink", part_unlink},         {"clear", part_clear},
-    {"program", part_program},
+    {"unlink", part_unlink},         {"wake", part_wake},
+    {"clear", part_clear},           {"program", part_program},
 };
 
 int main(int count, char **arguments) {

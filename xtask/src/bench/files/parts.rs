@@ -23,6 +23,7 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "stat" },
     Part { name: "small-read-cold" },
     Part { name: "unlink" },
+    Part { name: "wake" },
     Part { name: "clear" },
 ];
 
@@ -62,6 +63,8 @@ pub(super) const ROWS: &[Row] = &[
     row("stat, warm", "", ("stat", "warm"), Aim::None),
     row("open + read 1K, cold", "", ("small-read-cold", "rate"), Aim::None),
     row("unlink", "", ("unlink", "rate"), Aim::AtLeast(0.4)),
+    // The same everywhere: by how much it is not, the other figures are not to be trusted.
+    row("pipe, there and back", "", ("wake", "rate"), Aim::None),
 ];
 
 const fn row(name: &'static str, unit: &'static str, of: (&'static str, &'static str), aim: Aim) -> Row {
