@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::mount::MountFlags;
 use sandbox_fs::fuse::{self, MountOptions, Opcode, Session, SessionOptions, Tuning, Writes, Xattrs};
 use sandbox_fs::seal::{StoreKey, Suite};
 use sandbox_fs::store::{Root, Store};
@@ -131,7 +130,7 @@ fn serve(arguments: &Arguments, files: Arc<Files>) -> Result<Session> {
     let devices: Vec<OwnedFd> = devices.collect::<Result<_, _>>().context("/dev/fuse")?;
     let at = arguments.directory.canonicalize().with_context(|| arguments.directory.display().to_string())?;
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let options = MountOptions { uid, gid, flags: MountFlags::empty(), ..MountOptions::default() };
+    let options = MountOptions { uid, gid };
     fuse::mount(&devices[0], &at, &options).with_context(|| format!("mounting at {}", at.display()))?;
     let session = Session::start(devices, files, arguments.session);
     if session.is_err() {

@@ -25,9 +25,9 @@ pub struct Served {
 
 /// Whoever serves a mount.
 pub trait FileServer: fmt::Debug + Send + Sync {
-    /// A stream socket to the server. Init sends it the device of the mount, as a descriptor with four bytes: the user
-    /// and group id of the subjob as the mount sees them, little-endian. The server answers with one byte when it
-    /// serves.
+    /// A stream socket to the server. Init sends it the device of the mount, with a byte that carries the descriptor, and
+    /// then four bytes: the user and group id of the subjob as the mount sees them, little-endian. The server answers with
+    /// one byte when it serves.
     fn socket(&self) -> BorrowedFd<'_>;
 
     /// How the files fare. It is asked several times a second.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use self::columns::{Column, Kind};
 use self::parts::{Aim, PARTS, Part, ROWS, Row};
-use super::sandbox::{load, machine};
+use super::sandbox::{load, machine, print_circumstances};
 use super::{Options, quantile};
 use crate::mount::{self, Mounter, Place};
 use crate::workspace::{Workspace, line_of, step};
@@ -161,22 +161,8 @@ fn summary(figures: &Figures) -> Value {
 }
 
 fn print(result: &Value, kinds: &[Kind]) {
-    let machine = &result["machine"];
-    println!(
-        "{} x {}, kernel {}, load {} before and {} after, {} rounds, {} MiB",
-        machine["processors"],
-        machine["processor"].as_str().unwrap_or_default(),
-        machine["kernel"].as_str().unwrap_or_default(),
-        machine["load"],
-        result["load_at_end"],
-        result["rounds"],
-        result["mib"],
-    );
-    for (key, label) in [("not_installed", "not installed"), ("failures", "left out")] {
-        for text in result[key].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            println!("{label}: {text}");
-        }
-    }
+    print_circumstances(result);
+    println!("{} MiB in the large file", result["mib"]);
     let others: Vec<Kind> = kinds.iter().copied().filter(|kind| *kind != Kind::Plain).collect();
     println!("\nratio to a plain directory, median (and quartiles); more is better");
     let heads: String = others.iter().map(|kind| format!("{:>18}", kind.name())).collect();

@@ -253,7 +253,8 @@ fn geometric_mean(values: &[f64]) -> f64 {
     (values.iter().map(|value| value.ln()).sum::<f64>() / values.len() as f64).exp()
 }
 
-fn print(result: &Value) {
+/// What the figures hold for, and what is not among them.
+pub(super) fn print_circumstances(result: &Value) {
     let machine = &result["machine"];
     println!(
         "{} x {}, kernel {}, load {} before and {} after, {} rounds",
@@ -264,12 +265,15 @@ fn print(result: &Value) {
         result["load_at_end"],
         result["rounds"],
     );
-    for name in result["not_installed"].as_array().into_iter().flatten() {
-        println!("not installed: {}", name.as_str().unwrap_or_default());
+    for (key, label) in [("not_installed", "not installed"), ("failures", "left out")] {
+        for text in result[key].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            println!("{label}: {text}");
+        }
     }
-    for failure in result["failures"].as_array().into_iter().flatten() {
-        println!("left out: {}", failure.as_str().unwrap_or_default());
-    }
+}
+
+fn print(result: &Value) {
+    print_circumstances(result);
     println!("\nstart-up of /bin/true, ms");
     println!("{:10} {:>8} {:>8} {:>12} {:>15}", "", "min", "median", "over native", "(by the minima)");
     for (tool, found) in result["start_up_ms"].as_object().into_iter().flatten() {

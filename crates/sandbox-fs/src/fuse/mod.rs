@@ -19,5 +19,5 @@ mod session;
 mod tests;
 
 pub use abi::Opcode;
-pub use mount::{Access, MountOptions, Tuning, mount, open_device, tune, unmount};
+pub use mount::{MountOptions, Tuning, mount, open_device, tune, unmount};
 pub use session::{Session, SessionError, SessionOptions, Writes, Xattrs};

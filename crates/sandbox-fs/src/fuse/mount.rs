@@ -1,7 +1,6 @@
 //! Mounting: what mount(2) is told, and what can be set only afterwards.
 
 use std::ffi::CString;
-use std::fmt::Write as _;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -10,30 +9,11 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
-/// Who may use a mount.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Access {
-    /// Everybody, by the permissions of the files.
-    #[default]
-    Everybody,
-    /// The owner alone, and not even root.
-    Owner,
-}
-
-#[derive(Clone, Copy, Debug)]
+/// Who mounts, as the user namespace knows them in which it is mounted.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct MountOptions {
-    /// Owner of the mount, as the user namespace knows them in which it is mounted.
     pub uid: u32,
     pub gid: u32,
-    pub access: Access,
-    /// On top of `nosuid` and `nodev`, which are always set.
-    pub flags: MountFlags,
-}
-
-impl Default for MountOptions {
-    fn default() -> MountOptions {
-        MountOptions { uid: 0, gid: 0, access: Access::Everybody, flags: MountFlags::empty() }
-    }
 }
 
 impl MountOptions {
@@ -42,12 +22,8 @@ impl MountOptions {
     pub fn data(&self, device: i32) -> String {
         let MountOptions { uid, gid, .. } = self;
         // The kernel checks permissions. It sees the root as a directory before it has asked for its attributes.
-        let mut data = format!("fd={device},rootmode=40000,user_id={uid},group_id={gid},default_permissions");
-        if self.access == Access::Everybody {
-            data.push_str(",allow_other");
-        }
-        let _ = write!(data, ",max_read={}", super::abi::MOST_DATA);
-        data
+        let access = format!("user_id={uid},group_id={gid},default_permissions,allow_other");
+        format!("fd={device},rootmode=40000,{access},max_read={}", super::abi::MOST_DATA)
     }
 }
 
@@ -65,7 +41,7 @@ pub fn open_device() -> Result<OwnedFd, Errno> {
 /// Those of mount(2).
 pub fn mount(device: &OwnedFd, at: &Path, options: &MountOptions) -> Result<(), Errno> {
     let data = CString::new(options.data(device.as_raw_fd())).expect("numbers and words hold no zero");
-    let flags = options.flags | MountFlags::NOSUID | MountFlags::NODEV;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount("sandbox-fs", at, "fuse", flags, data.as_c_str())
 }
 

@@ -114,8 +114,8 @@ impl FileServer {
         send_file(&control, mount)
     }
 
-    /// A socket that takes the device of the mount: the descriptor with four bytes, which are the user and group id
-    /// of the files as the mount sees them, little-endian. A byte is the answer, when the mount is served.
+    /// A socket that takes the device of the mount, with a byte that carries the descriptor, and then four bytes: the user
+    /// and group id of the files as the mount sees them, little-endian. A byte is the answer, when the mount is served.
     pub fn mount(&self) -> BorrowedFd<'_> {
         self.mount.as_fd()
     }

@@ -175,7 +175,11 @@ pub(super) fn read<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T>
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
-    postcard::from_bytes(&body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    match postcard::take_from_bytes(&body) {
+        Ok((message, [])) => Ok(message),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "message with bytes left over")),
+        Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+    }
 }
 
 /// Sends an open file, with a byte that carries it.
@@ -194,31 +198,19 @@ pub(super) fn send_file(socket: &UnixStream, file: impl AsFd) -> io::Result<()> 
 /// # Errors
 /// `InvalidData` when something else came; else what the socket says.
 pub(super) fn receive_file(socket: &UnixStream) -> io::Result<OwnedFd> {
-    receive_with(socket, &mut [0])
-}
-
-/// Takes the device of a mount, and the user and group id that its files get.
-///
-/// # Errors
-/// As [`receive_file`].
-pub(super) fn receive_device(socket: &UnixStream) -> io::Result<(OwnedFd, u32)> {
-    let mut owner = [0; 4];
-    let device = receive_with(socket, &mut owner)?;
-    Ok((device, u32::from_le_bytes(owner)))
-}
-
-fn receive_with(socket: &UnixStream, bytes: &mut [u8]) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let wanted = bytes.len();
-    let received = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut byte = [0];
+    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let file = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut files) => files.next(),
         _ => None,
     });
     match (received.bytes, file) {
         (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
-        (bytes, Some(file)) if bytes == wanted => Ok(file),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "something else came in place of a file")),
+        (_, Some(file)) => Ok(file),
+        (_, None) => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "something else came in place of a file"))
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! ends when whoever started it lets go of the socket.
 
 use std::error::Error;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Component, Path, PathBuf};
@@ -23,16 +23,15 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use zeroize::Zeroize as _;
 
 use super::message::{
-    self, Found, Layer, LayerEntry, LayerKind, Listed, MAX_READ, Reply, Report, Request, Setup,
-    receive_device, receive_file,
+    self, Found, Layer, LayerEntry, LayerKind, Listed, MAX_READ, Reply, Report, Request, Setup, receive_file,
 };
-use super::source::{Late, Shelves, suite};
+use super::source::{Late, Shelves};
 use crate::files::{Files, FilesOptions};
 use crate::fuse::{Session, SessionOptions, open_device};
 use crate::layer::{Entry, EntryKind};
 use crate::limits::Quota;
 use crate::operations::{Attributes, Listing, Name, Operations as _, ROOT, Take};
-use crate::seal::StoreKey;
+use crate::seal::{StoreKey, Suite};
 use crate::store::Store;
 use crate::tree::{DIRECTORY, KIND, REGULAR, SYMLINK};
 
@@ -96,7 +95,7 @@ fn serve(control: &UnixStream, confine: fn() -> io::Result<()>) -> io::Result<()
     step("give up privileges", give_up_privileges(setup.run_as))?;
     step("bound its memory", bound_memory(setup.quota, setup.threads))?;
 
-    let store = step("make the store", Store::create(store, key, suite()))?;
+    let store = step("make the store", Store::create(store, key, Suite::best()))?;
     // Whose they are is known when they are mounted.
     let options = FilesOptions { owner: (0, 0), mode: 0o755, quota: setup.quota, rate: setup.rate };
     let files = Arc::new(Files::new(store, options));
@@ -128,7 +127,7 @@ fn step<T>(tried: &str, result: Result<T, impl Error>) -> io::Result<T> {
 
 fn receive_key(control: &UnixStream) -> io::Result<StoreKey> {
     let mut bytes = [0; KEY];
-    let read = io::Read::read_exact(&mut &*control, &mut bytes);
+    let read = (&*control).read_exact(&mut bytes);
     let key = read.and_then(|()| StoreKey::take(&mut bytes));
     bytes.zeroize();
     key
@@ -212,7 +211,10 @@ fn serve_mount(
 ) -> io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("mount".to_owned()).spawn(move || {
         let serve = || -> io::Result<()> {
-            let (device, owner) = receive_device(&mount)?;
+            let device = receive_file(&mount)?;
+            let mut owner = [0; 4];
+            (&mount).read_exact(&mut owner)?;
+            let owner = u32::from_le_bytes(owner);
             files.give_to(owner, owner);
             let mut devices = vec![device];
             devices.extend(spare);

@@ -14,7 +14,7 @@ use super::message::LayerKind;
 use crate::blob::{Blob, BlobError, blob_name};
 use crate::contents::{Source, SourceError};
 use crate::layer::PlainSource;
-use crate::seal::{StoreKey, Suite};
+use crate::seal::StoreKey;
 
 /// Where the contents of layers are.
 pub(super) struct Shelves {
@@ -109,9 +109,4 @@ fn open_beneath(directory: &OwnedFd, path: &Path) -> Result<File, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     openat2(directory, path, flags, Mode::empty(), resolve).map(File::from)
-}
-
-/// What new stores are sealed with, whoever makes them.
-pub(super) fn suite() -> Suite {
-    Suite::best()
 }

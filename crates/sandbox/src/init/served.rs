@@ -2,19 +2,18 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, IoSlice, Read as _};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::mount::{MountFlags, mount};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::step::{StepError, step, step_at};
 use crate::identity::{INSIDE_ID, Identity};
+use crate::message;
 
 /// How long the server may take to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,20 +45,12 @@ pub(super) fn mount_served(identity: Identity, at: &OsStr, server: &UnixStream) 
         std::ffi::CStr::from_bytes_with_nul(options.as_bytes()).expect("it ends with its only zero");
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     step_at("mount the files at", at, mount("files", at, "fuse", flags, options))?;
-    step("hand over the files' device", send(server, &device, subjob))?;
+    let handed =
+        message::send_file(server, &device).and_then(|()| (&*server).write_all(&subjob.to_le_bytes()));
+    step("hand over the files' device", handed)?;
     step("wait for the file server", wait(server))?;
     tune(Path::new(at));
     Ok(())
-}
-
-fn send(server: &UnixStream, device: &OwnedFd, subjob: u32) -> io::Result<()> {
-    let files = [device.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fits = control.push(SendAncillaryMessage::ScmRights(&files));
-    debug_assert!(fits, "the space is for one descriptor");
-    let sent = sendmsg(server, &[IoSlice::new(&subjob.to_le_bytes())], &mut control, SendFlags::NOSIGNAL)?;
-    if sent == size_of::<u32>() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 fn wait(mut server: &UnixStream) -> io::Result<()> {
