@@ -181,11 +181,6 @@ impl Files {
         self.troubles.first()
     }
 
-    /// Calls `told` when something goes wrong that the subjob must not go on after.
-    pub fn on_trouble(&self, told: impl Fn(&Trouble) + Send + Sync + 'static) {
-        self.troubles.tell(Box::new(told));
-    }
-
     /// Makes the present state the one that [`Files::open`] finds, and returns what proves it.
     ///
     /// # Errors

@@ -29,21 +29,14 @@ pub enum Trouble {
     Storage { why: String },
 }
 
-type Told = Box<dyn Fn(&Trouble) + Send + Sync>;
-
 #[derive(Default)]
 pub(crate) struct Troubles {
     first: Mutex<Option<Trouble>>,
-    told: Mutex<Option<Told>>,
 }
 
 impl Troubles {
     pub(crate) fn first(&self) -> Option<Trouble> {
         lock(&self.first).clone()
-    }
-
-    pub(crate) fn tell(&self, told: Told) {
-        *lock(&self.told) = Some(told);
     }
 
     /// Keeps the trouble if it is the first and says what the program sees of it.
@@ -68,9 +61,6 @@ impl Troubles {
     }
 
     pub(crate) fn keep(&self, trouble: Trouble) {
-        if let Some(told) = &*lock(&self.told) {
-            told(&trouble);
-        }
         lock(&self.first).get_or_insert(trouble);
     }
 }
